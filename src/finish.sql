@@ -1,0 +1,1 @@
+/* The end of the install script: runs after every floor. */
