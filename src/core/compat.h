@@ -1,0 +1,144 @@
+/*
+ * core/compat.h
+ *		What differs between the PostgreSQL versions we build on, in one place.
+ *
+ * Each shim has the newest signature.  Nothing outside this file looks at
+ * PG_VERSION_NUM.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
+
+#if PG_VERSION_NUM < 150000
+#error "pg_tenancy needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#endif
+
+/* The oldest minor release of each major without a known bypass of row security. */
+#if PG_VERSION_NUM >= 190000
+#define SAFE_SERVER_VERSION 190000
+#elif PG_VERSION_NUM >= 180000
+#define SAFE_SERVER_VERSION 180006
+#elif PG_VERSION_NUM >= 170000
+#define SAFE_SERVER_VERSION 170011
+#elif PG_VERSION_NUM >= 160000
+#define SAFE_SERVER_VERSION 160015
+#else
+#define SAFE_SERVER_VERSION 150020
+#endif
+
+/* ExecutorRun lost execute_once in 18 (commit 3eea7a0c97e). */
+#if PG_VERSION_NUM >= 180000
+#define EXECUTOR_RUN_PARAMS QueryDesc *query, ScanDirection direction, uint64 row_limit
+#define EXECUTOR_RUN_ARGS query, direction, row_limit
+#else
+#define EXECUTOR_RUN_PARAMS                                                                        \
+	QueryDesc *query, ScanDirection direction, uint64 row_limit, bool execute_once
+#define EXECUTOR_RUN_ARGS query, direction, row_limit, execute_once
+#endif
+
+/* Permissions moved out of the range table in 16 (commit a61b1f74823). */
+#if PG_VERSION_NUM >= 160000
+#define CHECK_PERMS_PARAMS List *range_table, List *permissions, bool raise_error
+#define CHECK_PERMS_ARGS range_table, permissions, raise_error
+#else
+#define CHECK_PERMS_PARAMS List *range_table, bool raise_error
+#define CHECK_PERMS_ARGS range_table, raise_error
+#endif
+
+/*
+ * Walk what a statement asks to touch: relation and the role that it is checked
+ * as.  From 16 on those are the permission entries, before the range table.
+ */
+typedef struct TouchedRelation
+{
+	Oid relid;
+	Oid check_as_user; /* the role whose rights count; never InvalidOid */
+} TouchedRelation;
+
+static inline bool
+compat_touched_relation(void *list_entry, TouchedRelation *touched)
+{
+#if PG_VERSION_NUM >= 160000
+	RTEPermissionInfo *permission = list_entry;
+
+	touched->relid = permission->relid;
+	touched->check_as_user = permission->checkAsUser;
+#else
+	RangeTblEntry *entry = list_entry;
+
+	if (entry->rtekind != RTE_RELATION || entry->requiredPerms == 0)
+		return false;
+	touched->relid = entry->relid;
+	touched->check_as_user = entry->checkAsUser;
+#endif
+	if (!OidIsValid(touched->check_as_user))
+		touched->check_as_user = GetUserId();
+	return true;
+}
+
+#if PG_VERSION_NUM >= 160000
+#define CHECK_PERMS_LIST permissions
+#else
+#define CHECK_PERMS_LIST range_table
+#endif
+
+/* The number of a backend in the array of PGPROCs, from 0. */
+static inline int
+compat_proc_number(PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetNumberFromPGProc(proc);
+#else
+	return proc->pgprocno;
+#endif
+}
+
+/* 16 merged the ownership checks per kind into one (commit afbfc02983f). */
+static inline bool
+compat_owns_relation(Oid relid, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, roleid);
+#else
+	return pg_class_ownercheck(relid, roleid);
+#endif
+}
+
+/* 16 gave DecodeDateTime one more argument (commit bcc704b52490). */
+static inline int
+compat_decode_datetime(char **field, int *field_type, int field_count, int *kind,
+					   struct pg_tm *tm, fsec_t *fsec, int *zone)
+{
+#if PG_VERSION_NUM >= 160000
+	DateTimeErrorExtra extra;
+
+	return DecodeDateTime(field, field_type, field_count, kind, tm, fsec, zone, &extra);
+#else
+	return DecodeDateTime(field, field_type, field_count, kind, tm, fsec, zone);
+#endif
+}
+
+/* 16 keeps a setting's "extra" in memory of its own (commit 3057465acfb). */
+static inline void *
+compat_guc_malloc(Size size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}

@@ -1,0 +1,76 @@
+/*
+ * core/function.c
+ *		Readers for the arguments of SQL functions.
+ */
+#include "postgres.h"
+
+#include "core/function.h"
+
+void
+require_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("argument \"%s\" must not be null", name));
+}
+
+char *
+optional_text(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+char *
+required_text(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	require_argument(fcinfo, n, name);
+	return optional_text(fcinfo, n);
+}
+
+pg_uuid_t *
+optional_uuid(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_UUID_P(n);
+}
+
+pg_uuid_t *
+required_uuid(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	require_argument(fcinfo, n, name);
+	return optional_uuid(fcinfo, n);
+}
+
+Jsonb *
+optional_jsonb(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_JSONB_P(n);
+}
+
+Numeric
+required_numeric(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Numeric value;
+
+	require_argument(fcinfo, n, name);
+	value = PG_GETARG_NUMERIC(n);
+	if (numeric_is_nan(value) || numeric_is_inf(value))
+		ereport(ERROR,
+				errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				errmsg("argument \"%s\" must be a finite number", name));
+	return value;
+}
+
+TimestampTz
+required_timestamptz(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	TimestampTz value;
+
+	require_argument(fcinfo, n, name);
+	value = PG_GETARG_TIMESTAMPTZ(n);
+	if (TIMESTAMP_NOT_FINITE(value))
+		ereport(ERROR,
+				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("argument \"%s\" must be a finite time", name));
+	return value;
+}

@@ -1,0 +1,101 @@
+/*
+ * core/id.c
+ *		Identifiers: time-ordered uuids and their base32 names.
+ */
+#include "postgres.h"
+
+#include "core/id.h"
+
+#include <ctype.h>
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#define MICROSECONDS_UNIX_TO_POSTGRES                                                              \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+pg_uuid_t *
+id_new(void)
+{
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+	uint64 milliseconds;
+
+	if (!pg_strong_random(id->data, UUID_LEN))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not generate random values"));
+
+	milliseconds = (GetCurrentTimestamp() + MICROSECONDS_UNIX_TO_POSTGRES) / 1000;
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (unsigned char) (milliseconds >> (8 * (5 - i)));
+	id->data[6] = (id->data[6] & 0x0f) | 0x70; /* version 7 */
+	id->data[8] = (id->data[8] & 0x3f) | 0x80; /* variant of RFC 9562 */
+	return id;
+}
+
+char *
+id_name(char prefix, const pg_uuid_t *id)
+{
+	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+	char *name = palloc(2 + ID_NAME_LENGTH + 1);
+	char *out = name;
+	uint32 buffer = 0;
+	int bits = 0;
+
+	*out++ = prefix;
+	*out++ = '_';
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		buffer = (buffer << 8) | id->data[i];
+		for (bits += 8; bits >= 5; bits -= 5)
+			*out++ = alphabet[(buffer >> (bits - 5)) & 31];
+	}
+	*out++ = alphabet[(buffer << (5 - bits)) & 31];
+	*out = '\0';
+	return name;
+}
+
+char *
+id_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+pg_uuid_t *
+id_parse(const char *text)
+{
+	return DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
+}
+
+bool
+id_equal(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a->data, b->data, UUID_LEN) == 0;
+}
+
+bool
+id_is_nil(const pg_uuid_t *id)
+{
+	static const pg_uuid_t nil = {{0}};
+
+	return id_equal(id, &nil);
+}
+
+/* 32 hexadecimal digits, a hyphen allowed behind each four, braces around it all. */
+bool
+id_is_shaped(const char *text)
+{
+	int digits = 0;
+	bool braced = *text == '{';
+
+	for (text += braced; *text && *text != '}'; text++)
+	{
+		if (isxdigit((unsigned char) *text))
+			digits++;
+		else if (*text != '-' || digits == 0 || digits % 4 != 0)
+			return false;
+	}
+	return digits == 2 * UUID_LEN && strcmp(text, braced ? "}" : "") == 0;
+}

@@ -1,0 +1,212 @@
+/*
+ * core/settings.c
+ *		The settings of the extension: one row each, sorted by name.
+ *
+ * POSTMASTER where it sizes shared memory, SIGHUP where it governs what all
+ * backends do, SUSET where it can weaken isolation, USERSET never.
+ */
+#include "postgres.h"
+
+#include "core/clock.h"
+#include "core/settings.h"
+
+#include "utils/guc.h"
+
+#define ONE_HOUR_MS (3600 * 1000)
+
+char *setting_compatible_settings;
+int setting_max_databases;
+int setting_max_tenants;
+int setting_metering;
+int setting_metering_flush_interval;
+char *setting_reserved_slugs;
+int setting_runner_idle_timeout;
+char *setting_test_clock;
+bool setting_trusted_entry;
+bool setting_workers;
+
+static const struct config_enum_entry metering_levels[] = {
+	{"off", METERING_OFF, false},
+	{"counters", METERING_COUNTERS, false},
+	{"full", METERING_FULL, false},
+	{NULL, 0, false},
+};
+
+typedef enum SettingType
+{
+	SETTING_BOOL,
+	SETTING_ENUM,
+	SETTING_INT,
+	SETTING_STRING
+} SettingType;
+
+typedef struct Setting
+{
+	const char *name;
+	SettingType type;
+	void *variable;
+	GucContext context;
+	int flags; /* unit and visibility */
+	union
+	{
+		bool boolean;
+		int integer;
+		const char *string;
+	} boot;
+	int minimum;
+	int maximum;
+	const struct config_enum_entry *options;
+	GucStringCheckHook check;
+	GucStringAssignHook assign;
+	const char *what;
+	const char *when;
+} Setting;
+
+static const Setting settings[] = {
+	{
+		.name = "tenancy.compatible_settings",
+		.type = SETTING_STRING,
+		.variable = &setting_compatible_settings,
+		.context = PGC_POSTMASTER,
+		.flags = GUC_LIST_INPUT,
+		.boot.string = "",
+		.what = "Names of settings that show the id of the current tenant.",
+		.when = "For applications whose policies read current_setting('app.current_tenant_id'): "
+				"the names listed here cannot be SET by anybody and follow the tenant context.",
+	},
+	{
+		.name = "tenancy.max_databases",
+		.type = SETTING_INT,
+		.variable = &setting_max_databases,
+		.context = PGC_POSTMASTER,
+		.boot.integer = 64,
+		.minimum = 1,
+		.maximum = 10000,
+		.what = "How many databases with the extension the launcher looks after.",
+		.when = "Costs about 100 bytes of shared memory each.",
+	},
+	{
+		.name = "tenancy.max_tenants",
+		.type = SETTING_INT,
+		.variable = &setting_max_tenants,
+		.context = PGC_POSTMASTER,
+		.boot.integer = 10000,
+		.minimum = 16,
+		.maximum = 1000000,
+		.what = "How many tenants of the cluster are metered in shared memory.",
+		.when = "Raise it above the number of tenants that are active between two restarts; "
+				"costs about 400 bytes of shared memory each. Work of tenants beyond it is "
+				"counted together, as work of no tenant.",
+	},
+	{
+		.name = "tenancy.metering",
+		.type = SETTING_ENUM,
+		.variable = &setting_metering,
+		.context = PGC_SUSET,
+		.boot.integer = METERING_FULL,
+		.options = metering_levels,
+		.what = "What is metered per statement.",
+		.when = "\"counters\" saves the system call that reads the CPU time of the process.",
+	},
+	{
+		.name = "tenancy.metering_flush_interval",
+		.type = SETTING_INT,
+		.variable = &setting_metering_flush_interval,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MS,
+		.boot.integer = 1000,
+		.minimum = 100,
+		.maximum = ONE_HOUR_MS,
+		.what = "How often statement counters move from shared memory to tables.",
+		.when = "A crash of the server loses at most this much of them. Usage events are rows "
+				"and are never lost.",
+	},
+	{
+		.name = "tenancy.reserved_slugs",
+		.type = SETTING_STRING,
+		.variable = &setting_reserved_slugs,
+		.context = PGC_SIGHUP,
+		.flags = GUC_LIST_INPUT,
+		.boot.string = "admin, api, app, assets, auth, billing, blog, cdn, console, dashboard, "
+					   "default, dev, docs, ftp, help, imap, internal, localhost, login, mail, "
+					   "media, metrics, mx, none, ns, ns1, ns2, null, oauth, pop, portal, "
+					   "postmaster, public, root, secure, signup, smtp, sso, staging, static, "
+					   "status, support, system, tenancy, tenant, test, undefined, webmail, www",
+		.what = "Slugs that no tenant may have.",
+		.when = "Add the host names that your product uses beside its tenants.",
+	},
+	{
+		.name = "tenancy.runner_idle_timeout",
+		.type = SETTING_INT,
+		.variable = &setting_runner_idle_timeout,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MS,
+		.boot.integer = 5000,
+		.minimum = 0,
+		.maximum = ONE_HOUR_MS,
+		.what = "How long a runner without work stays connected to its database.",
+		.when = "A connected runner holds one worker of max_worker_processes; coming back costs "
+				"it a few milliseconds.",
+	},
+	{
+		.name = "tenancy.test_clock",
+		.type = SETTING_STRING,
+		.variable = &setting_test_clock,
+		.context = PGC_SUSET,
+		.flags = GUC_NOT_IN_SAMPLE,
+		.boot.string = "",
+		.check = clock_check_setting,
+		.assign = clock_assign_setting,
+		.what = "The time that the extension takes for now; empty for the real one.",
+		.when = "For tests and rehearsals only.",
+	},
+	{
+		.name = "tenancy.trusted_entry",
+		.type = SETTING_BOOL,
+		.variable = &setting_trusted_entry,
+		.context = PGC_SUSET,
+		.boot.boolean = true,
+		.what = "Whether tenant_context_set() may be used.",
+		.when = "It guards against mistakes of the application, not against SQL injected into it.",
+	},
+	{
+		.name = "tenancy.workers",
+		.type = SETTING_BOOL,
+		.variable = &setting_workers,
+		.context = PGC_SIGHUP,
+		.boot.boolean = true,
+		.what = "Whether background workers do the periodic work.",
+		.when = "Off where pg_cron or another scheduler calls job_run_due() itself.",
+	},
+};
+
+void
+settings_define(void)
+{
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		const Setting *s = &settings[i];
+
+		switch (s->type)
+		{
+			case SETTING_BOOL:
+				DefineCustomBoolVariable(s->name, s->what, s->when, s->variable, s->boot.boolean,
+										 s->context, s->flags, NULL, NULL, NULL);
+				break;
+			case SETTING_ENUM:
+				DefineCustomEnumVariable(s->name, s->what, s->when, s->variable, s->boot.integer,
+										 s->options, s->context, s->flags, NULL, NULL, NULL);
+				break;
+			case SETTING_INT:
+				DefineCustomIntVariable(s->name, s->what, s->when, s->variable, s->boot.integer,
+										s->minimum, s->maximum, s->context, s->flags, NULL, NULL,
+										NULL);
+				break;
+			case SETTING_STRING:
+				DefineCustomStringVariable(s->name, s->what, s->when, s->variable, s->boot.string,
+										   s->context, s->flags, s->check, s->assign, NULL);
+				break;
+		}
+	}
+	MarkGUCPrefixReserved("tenancy");
+}

@@ -1,0 +1,30 @@
+/*
+ * core/settings.h
+ *		The settings of the extension, as variables of the backend.
+ *
+ * The table in settings.c says what each does; nothing else writes to them.
+ */
+#pragma once
+
+#include "postgres.h"
+
+typedef enum MeteringLevel
+{
+	METERING_OFF, /* nothing is counted */
+	METERING_COUNTERS, /* what costs a subtraction: calls, rows, blocks, WAL, elapsed time */
+	METERING_FULL /* and the CPU time of the process */
+} MeteringLevel;
+
+extern char *setting_compatible_settings;
+extern int setting_max_databases;
+extern int setting_max_tenants;
+extern int setting_metering; /* a MeteringLevel */
+extern int setting_metering_flush_interval; /* milliseconds */
+extern char *setting_reserved_slugs;
+extern int setting_runner_idle_timeout; /* milliseconds */
+extern char *setting_test_clock;
+extern bool setting_trusted_entry;
+extern bool setting_workers;
+
+/* Define them all and reserve the prefix; in the postmaster, from _PG_init. */
+extern void settings_define(void);
