@@ -1,10 +1,20 @@
 /*
  * init.c
- *		The order in which the floors of the house are set up.
+ *		The order in which the floors of the house are set up, and nothing else.
  */
 #include "postgres.h"
 
+#include "catalog/extension.h"
+#include "catalog/registry.h"
+#include "context/context.h"
+#include "core/compat.h"
+#include "core/settings.h"
+#include "hook/hook.h"
+
 #include "fmgr.h"
+#include "miscadmin.h"
+
+#include <sodium.h>
 
 PG_MODULE_MAGIC;
 
@@ -13,4 +23,20 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	if (!process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("pg_tenancy must be loaded via shared_preload_libraries"));
+	if (sodium_init() < 0)
+		ereport(ERROR, errmsg("could not initialize libsodium"));
+	if (atoi(GetConfigOption("server_version_num", false, false)) < SAFE_SERVER_VERSION)
+		ereport(WARNING,
+				errmsg("this minor release of PostgreSQL has known ways around row security"),
+				errhint("Upgrade it to the latest minor release."));
+
+	settings_define();
+	extension_init();
+	registry_init();
+	context_init();
+	hooks_install();
 }

@@ -13,6 +13,7 @@
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -140,5 +141,16 @@ compat_guc_malloc(Size size)
 	return guc_malloc(LOG, size);
 #else
 	return malloc(size);
+#endif
+}
+
+/* 16 merged the access checks per kind into one (commit c727f511bd7). */
+static inline bool
+compat_may_create_in(Oid schema, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
 #endif
 }

@@ -1,0 +1,31 @@
+/*
+ * catalog/extension.h
+ *		Whether the extension exists in this database, and where.
+ */
+#pragma once
+
+#include "postgres.h"
+
+/* The schema of our tables, and the role that owns them. */
+#define TENANCY_SCHEMA "tenancy"
+#define TENANCY_OWNER "tenancy_owner"
+
+/*
+ * Is the extension created here?  Cached, so that hooks may ask for every
+ * statement; false outside of a transaction.
+ */
+extern bool extension_is_ready(void);
+
+/* Raise 55000 unless it is. */
+extern void extension_require(void);
+
+/* The schema of the public functions, valid while extension_is_ready(). */
+extern Oid extension_public_schema(void);
+
+/* The schema "tenancy", valid while extension_is_ready(). */
+extern Oid extension_tables_schema(void);
+
+/* The table tenancy.<name>; InvalidOid when the extension is not created. */
+extern Oid extension_relation(const char *name);
+
+extern void extension_init(void);

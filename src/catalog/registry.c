@@ -1,0 +1,260 @@
+/*
+ * catalog/registry.c
+ *		The registry of tenants, and a cache of what belongs to whom.
+ *
+ * The cache of relations is one hash per backend.  It is thrown away when the
+ * registry's tables change (their triggers send an invalidation of the table's
+ * relcache entry, since a change of rows alone sends none) or when a schema
+ * changes; one relation is forgotten when its own definition changes.  The rows
+ * are read as they are committed now, so that an old snapshot cannot leave a
+ * stale "belongs to nobody" behind.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "catalog/registry.h"
+#include "core/function.h"
+#include "core/id.h"
+
+#include "access/parallel.h"
+#include "access/transam.h"
+#include "commands/trigger.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+GATE_LOOKUP(tenant_by_id,
+			"SELECT t.id, t.slug, t.state, t.role_name, t.owner_name, t.schema_name,"
+			"       coalesce((SELECT string_agg(quote_ident(s.schema_name::text), ', '"
+			"                                   ORDER BY s.created_at, s.schema_name)"
+			"                 FROM tenancy.tenant_schema s"
+			"                 WHERE s.tenant_id = t.id AND s.schema_name <> t.schema_name), '')"
+			"  FROM tenancy.tenant t WHERE t.id = $1",
+			UUIDOID);
+GATE_LOOKUP(tenant_id_by_slug, "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1", TEXTOID);
+GATE_LOOKUP(tenant_slug_by_id, "SELECT t.slug FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
+GATE_LATEST(tenant_of_schema,
+			"SELECT s.tenant_id FROM tenancy.tenant_schema s WHERE s.schema_name = $1", NAMEOID);
+GATE_LATEST(table_is_shared,
+			"SELECT true FROM tenancy.tenant_table t WHERE t.relation = $1::oid", OIDOID);
+
+typedef struct ScopeEntry
+{
+	Oid oid; /* of the relation or of the schema: oids of the two never meet in one hash */
+	RelationScope scope;
+	pg_uuid_t tenant;
+} ScopeEntry;
+
+static HTAB *relation_scopes = NULL;
+static HTAB *schema_scopes = NULL;
+static Oid tenant_schema_relid;
+static Oid tenant_table_relid;
+static bool is_stale = false;
+
+/*
+ * Invalidations come at any moment, even while an entry is being made: they only
+ * mark, and the next look-up clears.  generation tells a look-up in progress.
+ */
+static uint64 generation = 0;
+
+static void
+forget_all(void)
+{
+	is_stale = true;
+	generation++;
+}
+
+static void
+schema_changed(Datum arg, int cache_id, uint32 hash)
+{
+	forget_all();
+}
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == tenant_schema_relid || relid == tenant_table_relid)
+		forget_all();
+	else if (relation_scopes != NULL)
+	{
+		generation++;
+		(void) hash_search(relation_scopes, &relid, HASH_REMOVE, NULL);
+	}
+}
+
+void
+registry_init(void)
+{
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+static HTAB *
+make_cache(const char *name)
+{
+	HASHCTL control = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(ScopeEntry), .hcxt = TopMemoryContext};
+
+	return hash_create(name, 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+clear_if_stale(void)
+{
+	if (likely(!is_stale && relation_scopes != NULL))
+		return;
+	if (relation_scopes != NULL)
+	{
+		hash_destroy(relation_scopes);
+		hash_destroy(schema_scopes);
+	}
+	relation_scopes = make_cache("pg_tenancy relation scopes");
+	schema_scopes = make_cache("pg_tenancy schema scopes");
+	is_stale = false;
+	tenant_schema_relid = extension_relation("tenant_schema");
+	tenant_table_relid = extension_relation("tenant_table");
+}
+
+/* Keep an answer unless the world changed meanwhile, or the snapshot may have been an old one. */
+static void
+remember(HTAB **cache, Oid oid, RelationScope scope, const pg_uuid_t *tenant, uint64 seen)
+{
+	ScopeEntry *entry;
+
+	if (is_stale || generation != seen || IsInParallelMode())
+		return;
+	entry = hash_search(*cache, &oid, HASH_ENTER, NULL);
+	entry->scope = scope;
+	if (scope == SCOPE_TENANT)
+		entry->tenant = *tenant;
+}
+
+RelationScope
+registry_schema_scope(Oid schema, pg_uuid_t *tenant)
+{
+	ScopeEntry *entry;
+	RelationScope scope = SCOPE_NONE;
+	uint64 seen;
+	char *name;
+
+	/* Our own tables first: the look-up below reads them, through this very function. */
+	if (schema < FirstNormalObjectId || !extension_is_ready() ||
+		schema == extension_tables_schema())
+		return SCOPE_NONE;
+	clear_if_stale();
+
+	entry = hash_search(schema_scopes, &schema, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		*tenant = entry->tenant;
+		return entry->scope;
+	}
+
+	seen = generation;
+	name = get_namespace_name(schema);
+	if (name != NULL)
+	{
+		GateRows *rows = gate_run(&tenant_of_schema, EXPECT_AT_MOST_ONE, gate_name(name));
+
+		if (rows->count == 1)
+		{
+			*tenant = *row_uuid(rows, 0, 0);
+			scope = SCOPE_TENANT;
+		}
+	}
+	remember(&schema_scopes, schema, scope, tenant, seen);
+	return scope;
+}
+
+RelationScope
+registry_relation_scope(Oid relid, pg_uuid_t *tenant)
+{
+	ScopeEntry *entry;
+	RelationScope scope;
+	uint64 seen;
+	Oid schema;
+
+	if (relid < FirstNormalObjectId || !extension_is_ready())
+		return SCOPE_NONE;
+	clear_if_stale();
+
+	entry = hash_search(relation_scopes, &relid, HASH_FIND, NULL);
+	if (likely(entry != NULL))
+	{
+		*tenant = entry->tenant;
+		return entry->scope;
+	}
+
+	seen = generation;
+	schema = get_rel_namespace(relid);
+	scope = registry_schema_scope(schema, tenant);
+	if (scope == SCOPE_NONE && OidIsValid(schema) && schema != extension_tables_schema() &&
+		gate_run(&table_is_shared, EXPECT_AT_MOST_ONE, gate_oid(relid))->count == 1)
+		scope = SCOPE_SHARED;
+	remember(&relation_scopes, relid, scope, tenant, seen);
+	return scope;
+}
+
+TenantEntry *
+registry_find(const pg_uuid_t *id)
+{
+	GateRows *rows = gate_run(&tenant_by_id, EXPECT_AT_MOST_ONE, gate_uuid(id));
+	TenantEntry *entry;
+
+	if (rows->count == 0)
+		return NULL;
+	entry = palloc(sizeof(TenantEntry));
+	entry->id = *row_uuid(rows, 0, 0);
+	entry->slug = row_text(rows, 0, 1);
+	entry->state = row_text(rows, 0, 2);
+	entry->role = row_text(rows, 0, 3);
+	entry->owner = row_text(rows, 0, 4);
+	entry->schema = row_text(rows, 0, 5);
+	entry->other_schemas = row_text(rows, 0, 6);
+	return entry;
+}
+
+TenantEntry *
+registry_get(const pg_uuid_t *id)
+{
+	TenantEntry *entry = registry_find(id);
+
+	if (entry == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("tenant \"%s\" does not exist", id_text(id)));
+	return entry;
+}
+
+pg_uuid_t *
+registry_find_slug(const char *slug)
+{
+	GateRows *rows = gate_run(&tenant_id_by_slug, EXPECT_AT_MOST_ONE, gate_text(slug));
+
+	return rows->count == 0 ? NULL : row_uuid(rows, 0, 0);
+}
+
+char *
+registry_slug(const pg_uuid_t *id)
+{
+	GateRows *rows = gate_run(&tenant_slug_by_id, EXPECT_AT_MOST_ONE, gate_uuid(id));
+
+	return rows->count == 0 ? NULL : row_text(rows, 0, 0);
+}
+
+/* The trigger of the registry's tables: tell every backend to forget. */
+TENANCY_FUNCTION(registry_changed)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("registry_changed() is a trigger"));
+	CacheInvalidateRelcache(trigger->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}

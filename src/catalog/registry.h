@@ -1,0 +1,50 @@
+/*
+ * catalog/registry.h
+ *		The registry of tenants: who they are, and which schemas and shared tables
+ *		belong to them.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+typedef struct TenantEntry
+{
+	pg_uuid_t id;
+	char *slug;
+	char *state; /* "active", … */
+	char *role; /* the role that sessions of the tenant become */
+	char *owner; /* the owner of the tenant's objects; the role itself when it owns_ddl */
+	char *schema; /* the main schema; NULL in the pool tier */
+	char *other_schemas; /* quoted and joined for a search path; "" for none */
+} TenantEntry;
+
+/* Palloc'd; NULL where there is no such tenant. */
+extern TenantEntry *registry_find(const pg_uuid_t *id);
+
+/* The id of a slug and back; NULL where there is no such tenant. */
+extern pg_uuid_t *registry_find_slug(const char *slug);
+extern char *registry_slug(const pg_uuid_t *id);
+
+/* The same, raising 42704 'tenant "…" does not exist'. */
+extern TenantEntry *registry_get(const pg_uuid_t *id);
+
+typedef enum RelationScope
+{
+	SCOPE_NONE, /* no business of ours */
+	SCOPE_TENANT, /* lies in a schema of a tenant */
+	SCOPE_SHARED /* holds rows of many tenants, registered by tenant_table_register() */
+} RelationScope;
+
+/*
+ * Whose is the relation?  Answered from a cache of the backend that follows the
+ * catalogs and the registry: no table access but for the first time.  *tenant is
+ * set for SCOPE_TENANT.
+ */
+extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
+
+/* The same for a schema: SCOPE_NONE or SCOPE_TENANT. */
+extern RelationScope registry_schema_scope(Oid schema, pg_uuid_t *tenant);
+
+extern void registry_init(void);

@@ -1,0 +1,80 @@
+/*
+ * context/api.c
+ *		The SQL functions of the tenant context.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "context/context.h"
+#include "core/compat.h"
+#include "core/function.h"
+#include "core/settings.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+GATE_LOOKUP(context_document,
+			"SELECT pg_catalog.jsonb_build_object("
+			"    'tenant_id', t.id, 'tenant_slug', t.slug, 'tenant_name', t.name, 'plan', t.plan,"
+			"    'schema', t.schema_name, 'role', t.role_name, 'actor', $2,"
+			"    'limits', coalesce(p.limits, '{}'), 'features', coalesce(p.features, '{}'),"
+			"    'configuration', t.configuration, 'metadata', t.metadata)"
+			"  FROM tenancy.tenant t LEFT JOIN tenancy.plan p ON p.id = t.plan"
+			" WHERE t.id = $1",
+			UUIDOID, TEXTOID);
+
+/* current_tenant_id() → uuid, and current_tenant() → regtenant, of the same representation */
+TENANCY_FUNCTION(current_tenant_id)
+{
+	const pg_uuid_t *tenant = context_tenant();
+
+	if (tenant == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_UUID_P(tenant);
+}
+
+/* tenant_context_set(tenant regtenant, actor text) → uuid */
+TENANCY_FUNCTION(tenant_context_set)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "tenant");
+	char *actor = optional_text(fcinfo, 1);
+	const pg_uuid_t *entered = context_tenant();
+
+	if (entered == NULL)
+	{
+		Oid app = get_role_oid("tenancy_app", true);
+
+		if (!setting_trusted_entry)
+			ereport(ERROR,
+					errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("trusted entry is switched off"),
+					errdetail("The setting \"tenancy.trusted_entry\" is off."));
+		if (!superuser() && !(OidIsValid(app) && has_privs_of_role(GetUserId(), app)))
+			ereport(ERROR,
+					errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to enter a tenant"),
+					errhint("Only members of role \"tenancy_app\" may."));
+	}
+	context_enter(registry_get(id), actor);
+
+	if (entered == NULL && !IsTransactionBlock() && (MyXactFlags & XACT_FLAGS_PIPELINING) == 0)
+		ereport(WARNING,
+				errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				errmsg("the tenant context ends with this statement"),
+				errhint("Enter after BEGIN, in the transaction that does the work."));
+	PG_RETURN_UUID_P(id);
+}
+
+/* tenant_context() → jsonb */
+TENANCY_FUNCTION(tenant_context)
+{
+	const pg_uuid_t *tenant = context_tenant();
+	GateRows *rows;
+
+	if (tenant == NULL)
+		PG_RETURN_NULL();
+	rows = gate_run(&context_document, EXPECT_ONE, gate_uuid(tenant), gate_text(context_actor()));
+	PG_RETURN_JSONB_P(row_jsonb(rows, 0, 0));
+}

@@ -1,0 +1,368 @@
+/*
+ * context/context.c
+ *		Who the tenant of the session is now: entering and leaving.
+ *
+ * Entering switches the user by SetUserIdAndSecContext(tenant's role,
+ * SECURITY_LOCAL_USERID_CHANGE): core itself then refuses SET ROLE, RESET ROLE and
+ * SET SESSION AUTHORIZATION.  Core restores the user when a transaction or
+ * subtransaction aborts; at commit we do, always to the outer user and never to a
+ * saved one, which could be that of a function's owner.
+ *
+ * The tenant is also written to a slot of shared memory that this backend alone
+ * writes; the parallel workers of its queries read it from there.  They are started
+ * after it was written and cannot outlive the transaction, so no lock is needed.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "context/context.h"
+#include "core/compat.h"
+#include "core/function.h"
+#include "core/id.h"
+#include "core/settings.h"
+#include "shmem/shmem.h"
+#include "shmem/slot.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "catalog/pg_authid.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/varlena.h"
+
+typedef struct ContextSlot
+{
+	bool is_set;
+	pg_uuid_t tenant;
+} ContextSlot;
+
+static ContextSlot *slots;
+
+static struct
+{
+	bool is_set;
+	pg_uuid_t tenant;
+	SubTransactionId subtransaction; /* that entered, or inherited the entry */
+	char *actor; /* in TopTransactionContext */
+} current;
+
+/* The first tenant entered in this transaction, which outlives a ROLLBACK TO of the entry. */
+static struct
+{
+	bool is_set;
+	pg_uuid_t tenant;
+} first;
+
+static struct
+{
+	bool is_set;
+	pg_uuid_t tenant;
+} touched;
+
+/* In a parallel worker: has the leader's slot been read? */
+static bool leader_was_read = false;
+
+static Size
+slots_size(void)
+{
+	return mul_size(slot_count(), sizeof(ContextSlot));
+}
+
+static SharedPart slots_part = {
+	.name = "pg_tenancy contexts",
+	.size = slots_size,
+	.memory = (void **) &slots,
+};
+
+static void
+publish(void)
+{
+	ContextSlot *slot;
+
+	if (!shmem_is_ready())
+		return;
+	slot = &slots[slot_self()];
+	slot->tenant = current.tenant;
+	slot->is_set = current.is_set;
+}
+
+static void
+clear(void)
+{
+	if (!current.is_set)
+		return;
+	current.is_set = false;
+	current.actor = NULL;
+	publish();
+}
+
+static void
+read_leader(void)
+{
+	ContextSlot *slot = &slots[slot_leader()];
+
+	current.is_set = slot->is_set;
+	current.tenant = slot->tenant;
+	leader_was_read = true;
+}
+
+const pg_uuid_t *
+context_tenant(void)
+{
+	if (unlikely(IsParallelWorker()) && !leader_was_read)
+		read_leader();
+	return current.is_set ? &current.tenant : NULL;
+}
+
+const char *
+context_actor(void)
+{
+	return current.is_set ? current.actor : NULL;
+}
+
+void
+context_require_none(const char *what)
+{
+	if (context_tenant() != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("%s is not possible in a tenant context", what),
+				errhint("Run it in a transaction that has not entered a tenant."));
+}
+
+const pg_uuid_t *
+context_attributed_tenant(void)
+{
+	if (current.is_set)
+		return &current.tenant;
+	return touched.is_set ? &touched.tenant : NULL;
+}
+
+void
+context_note_touched(const pg_uuid_t *tenant)
+{
+	if (touched.is_set || current.is_set)
+		return;
+	touched.is_set = true;
+	touched.tenant = *tenant;
+}
+
+/*
+ * A function that changes the user restores it on return, and one with a SET clause
+ * restores the settings: entered below either, the context would be torn in two.
+ * Each subtransaction opens one level of settings; any other level is a function's.
+ */
+static void
+require_entry_allowed(void)
+{
+	Oid user;
+	int security_context;
+	int settings_level;
+
+	if (IsInParallelMode())
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				errmsg("cannot enter a tenant during a parallel operation"));
+
+	GetUserIdAndSecContext(&user, &security_context);
+	if (security_context != 0 || user != GetOuterUserId())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("cannot enter a tenant inside a security-definer function"),
+				errhint("Call the function that enters from the session itself."));
+
+	settings_level = NewGUCNestLevel();
+	AtEOXact_GUC(true, settings_level);
+	if (settings_level != GetCurrentTransactionNestLevel() + 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("cannot enter a tenant inside a function with a SET clause"),
+				errhint("Call the function that enters from the session itself."));
+}
+
+/* Nobody may gain a right by entering: the role has no attribute and no predefined role. */
+static void
+require_plain_role(Oid role, const char *name)
+{
+	static const Oid predefined[] = {
+		ROLE_PG_CHECKPOINT, ROLE_PG_EXECUTE_SERVER_PROGRAM, ROLE_PG_MONITOR,
+		ROLE_PG_READ_ALL_DATA, ROLE_PG_READ_ALL_SETTINGS, ROLE_PG_READ_ALL_STATS,
+		ROLE_PG_READ_SERVER_FILES, ROLE_PG_SIGNAL_BACKEND, ROLE_PG_STAT_SCAN_TABLES,
+		ROLE_PG_WRITE_ALL_DATA, ROLE_PG_WRITE_SERVER_FILES,
+	};
+	bool is_plain = !superuser_arg(role) && !has_createrole_privilege(role) &&
+					!has_bypassrls_privilege(role) && !has_rolreplication(role);
+
+	for (int i = 0; i < lengthof(predefined) && is_plain; i++)
+		is_plain = !is_member_of_role_nosuper(role, predefined[i]);
+	if (!is_plain)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" has rights that no tenant may have", name),
+				errdetail("The role of a tenant must not be superuser, CREATEROLE, BYPASSRLS or "
+						  "REPLICATION, nor a member of a predefined role."));
+}
+
+static void
+set_search_path(const TenantEntry *tenant)
+{
+	char *public_schema = get_namespace_name(extension_public_schema());
+	StringInfoData path;
+
+	initStringInfo(&path);
+	if (tenant->schema != NULL)
+		appendStringInfo(&path, "%s, ", quote_identifier(tenant->schema));
+	if (*tenant->other_schemas)
+		appendStringInfo(&path, "%s, ", tenant->other_schemas);
+	if (public_schema != NULL)
+		appendStringInfo(&path, "%s, ", quote_identifier(public_schema));
+	appendStringInfoString(&path, "pg_catalog, pg_temp");
+	(void) set_config_option("search_path", path.data, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void
+context_enter(const TenantEntry *tenant, const char *actor)
+{
+	Oid role;
+
+	if (current.is_set && id_equal(&current.tenant, &tenant->id))
+		return;
+	if (first.is_set && !id_equal(&first.tenant, &tenant->id))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("this transaction has entered another tenant"),
+				errdetail("The first tenant of a transaction is final."),
+				errhint("End the transaction first."));
+	require_entry_allowed();
+	if (strcmp(tenant->state, "active") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	role = get_role_oid(tenant->role, true);
+	if (!OidIsValid(role))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no role", tenant->slug),
+				errdetail("Role \"%s\" does not exist in this cluster.", tenant->role),
+				errhint("Roles are restored by pg_dumpall --globals-only, before the database."));
+	require_plain_role(role, tenant->role);
+
+	/* From here on nothing fails half way: first what can raise, then the state. */
+	set_search_path(tenant);
+	current.actor =
+		actor == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, actor);
+	current.tenant = tenant->id;
+	current.subtransaction = GetCurrentSubTransactionId();
+	current.is_set = true;
+	first.is_set = true;
+	first.tenant = tenant->id;
+	publish();
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+context_transaction_event(XactEvent event)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			if (current.is_set)
+				SetUserIdAndSecContext(GetOuterUserId(), 0);
+			clear();
+			first.is_set = touched.is_set = false;
+			break;
+		case XACT_EVENT_ABORT:
+			clear();
+			first.is_set = touched.is_set = false;
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
+}
+
+void
+context_subtransaction_event(SubXactEvent event, SubTransactionId self, SubTransactionId parent)
+{
+	if (!current.is_set || current.subtransaction != self)
+		return;
+	switch (event)
+	{
+		case SUBXACT_EVENT_ABORT_SUB:
+			clear();
+			break;
+		case SUBXACT_EVENT_COMMIT_SUB:
+			current.subtransaction = parent;
+			break;
+		case SUBXACT_EVENT_START_SUB:
+		case SUBXACT_EVENT_PRE_COMMIT_SUB:
+			break;
+	}
+}
+
+/*
+ * tenancy.compatible_settings: settings that nobody can write and that show the
+ * tenant, for policies written against current_setting('app.current_tenant_id').
+ * INTERNAL settings have neither a SET nor a RESET.
+ */
+static const char *
+show_tenant(void)
+{
+	static char text[37];
+	const pg_uuid_t *tenant = context_tenant();
+	char *out = text;
+
+	if (tenant == NULL)
+		return "";
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		out += sprintf(out, "%02x", tenant->data[i]);
+	}
+	return text;
+}
+
+static void
+define_compatible_settings(void)
+{
+	List *names;
+	ListCell *cell;
+	static char *ignored;
+
+	if (!SplitGUCList(pstrdup(setting_compatible_settings), ',', &names))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid list in setting \"tenancy.compatible_settings\""));
+	foreach (cell, names)
+	{
+		const char *name = lfirst(cell);
+
+		if (strchr(name, '.') == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("setting \"%s\" cannot show the tenant", name),
+					errdetail("Its name must have a prefix, as in \"app.current_tenant_id\"."));
+		DefineCustomStringVariable(MemoryContextStrdup(TopMemoryContext, name),
+								   "Shows the id of the current tenant.", NULL, &ignored, "",
+								   PGC_INTERNAL, GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL,
+								   NULL, show_tenant);
+	}
+}
+
+void
+context_init(void)
+{
+	shmem_register(&slots_part);
+	define_compatible_settings();
+}

@@ -1,0 +1,45 @@
+/*
+ * context/context.h
+ *		Who the tenant of the session is now.
+ *
+ * The state belongs to the transaction: it is set once, and every way out of the
+ * transaction clears it.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/registry.h"
+#include "utils/uuid.h"
+
+/* The current tenant, or NULL.  Valid until the transaction ends; cheap enough for every row. */
+extern const pg_uuid_t *context_tenant(void);
+
+/*
+ * Make the tenant the one of this transaction: its role, its search path.  Errors:
+ * 42501 from a security-definer function, under a SET clause, or when another tenant
+ * was entered before; 55000 when the tenant is not active.  "actor" may be NULL.
+ */
+extern void context_enter(const TenantEntry *tenant, const char *actor);
+
+/* Who acts, as the application said on entry; NULL when it did not. */
+extern const char *context_actor(void);
+
+/* Raise 42501 when called within a tenant context: what administers does not run in one. */
+extern void context_require_none(const char *what);
+
+/*
+ * The tenant whose work this transaction is: the one entered, else the first whose
+ * schema a statement touched; NULL for none.
+ */
+extern const pg_uuid_t *context_attributed_tenant(void);
+extern void context_note_touched(const pg_uuid_t *tenant);
+
+/* The hooks that the hook floor calls. */
+extern void context_transaction_event(XactEvent event);
+extern void context_subtransaction_event(SubXactEvent event, SubTransactionId self,
+										 SubTransactionId parent);
+
+/* In the postmaster, from _PG_init. */
+extern void context_init(void);

@@ -1,0 +1,84 @@
+/* context: the type regtenant, the current tenant, and who sees which row of the registry. */
+
+CREATE TYPE @extschema@.regtenant;
+
+CREATE FUNCTION @extschema@.regtenant_in(cstring) RETURNS @extschema@.regtenant
+AS 'MODULE_PATHNAME', 'tenancy_regtenant_in'
+LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.regtenant_in(cstring) IS
+'Input of regtenant: a slug, looked up, or a uuid, taken as it is. Errors: 42704 for a slug that does not exist or that the session may not see.';
+GRANT EXECUTE ON FUNCTION @extschema@.regtenant_in(cstring) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.regtenant_out(@extschema@.regtenant) RETURNS cstring
+AS 'MODULE_PATHNAME', 'tenancy_regtenant_out'
+LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.regtenant_out(@extschema@.regtenant) IS
+'Output of regtenant: the slug, or the uuid where the session may not see the tenant. Never fails.';
+GRANT EXECUTE ON FUNCTION @extschema@.regtenant_out(@extschema@.regtenant) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.regtenant_recv(internal) RETURNS @extschema@.regtenant
+AS 'MODULE_PATHNAME', 'tenancy_regtenant_recv'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.regtenant_recv(internal) IS 'Binary input of regtenant: that of uuid.';
+GRANT EXECUTE ON FUNCTION @extschema@.regtenant_recv(internal) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.regtenant_send(@extschema@.regtenant) RETURNS bytea
+AS 'MODULE_PATHNAME', 'tenancy_regtenant_send'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.regtenant_send(@extschema@.regtenant) IS 'Binary output of regtenant: that of uuid.';
+GRANT EXECUTE ON FUNCTION @extschema@.regtenant_send(@extschema@.regtenant) TO PUBLIC;
+
+CREATE TYPE @extschema@.regtenant (
+    INPUT = @extschema@.regtenant_in,
+    OUTPUT = @extschema@.regtenant_out,
+    RECEIVE = @extschema@.regtenant_recv,
+    SEND = @extschema@.regtenant_send,
+    LIKE = pg_catalog.uuid
+);
+COMMENT ON TYPE @extschema@.regtenant IS
+'A tenant, read and shown by its slug: for arguments and display, not for columns.';
+
+CREATE FUNCTION @extschema@.regtenant_from_text(text) RETURNS @extschema@.regtenant
+AS 'MODULE_PATHNAME', 'tenancy_regtenant_from_text'
+LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.regtenant_from_text(text) IS
+'Cast of text to regtenant: as its input. Errors: 42704.';
+GRANT EXECUTE ON FUNCTION @extschema@.regtenant_from_text(text) TO PUBLIC;
+
+CREATE CAST (pg_catalog.uuid AS @extschema@.regtenant) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (@extschema@.regtenant AS pg_catalog.uuid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (pg_catalog.text AS @extschema@.regtenant)
+    WITH FUNCTION @extschema@.regtenant_from_text(text) AS IMPLICIT;
+CREATE CAST (pg_catalog.varchar AS @extschema@.regtenant)
+    WITH FUNCTION @extschema@.regtenant_from_text(text) AS IMPLICIT;
+
+/*
+ * STABLE and never IMMUTABLE: a cached plan would serve one tenant's rows to the
+ * next.  COST 1: it reads a variable.
+ */
+CREATE FUNCTION @extschema@.current_tenant_id() RETURNS uuid
+AS 'MODULE_PATHNAME', 'tenancy_current_tenant_id'
+LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION @extschema@.current_tenant_id() IS
+'The id of the tenant that this transaction has entered; null when it has entered none. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION @extschema@.current_tenant_id() TO PUBLIC;
+
+ALTER TABLE tenancy.tenant ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.tenant FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor
+    USING (true);
+CREATE POLICY own ON tenancy.tenant FOR SELECT TO tenancy_tenant
+    USING (id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.tenant FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+ALTER TABLE tenancy.tenant_schema ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.tenant_schema FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor
+    USING (true);
+CREATE POLICY own ON tenancy.tenant_schema FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.tenant_schema FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_schema TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+REVOKE ALL ON tenancy.tenant_table FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_table TO tenancy_admin, tenancy_auditor;
+

@@ -1,0 +1,127 @@
+/*
+ * hook/hook.c
+ *		Every hook pointer of PostgreSQL that the extension takes, and the one callback
+ *		of each kind.
+ *
+ * Modules give functions; this file owns chaining, nesting and order.  A hook calls
+ * the previous one exactly once on every path, and stands aside where the extension
+ * is not created.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "context/context.h"
+#include "context/guard.h"
+#include "core/compat.h"
+#include "hook/hook.h"
+#include "shmem/shmem.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
+static object_access_hook_type previous_object_access = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+static void
+on_shmem_request(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+	shmem_request();
+}
+
+static void
+on_shmem_startup(void)
+{
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+	shmem_startup();
+}
+
+static bool
+on_check_permissions(CHECK_PERMS_PARAMS)
+{
+	if (previous_check_permissions && !previous_check_permissions(CHECK_PERMS_ARGS))
+		return false;
+	if (!extension_is_ready())
+		return true;
+	return guard_check_permissions(CHECK_PERMS_LIST, raise_error);
+}
+
+/* TRUNCATE asks no permission of the executor. */
+static void
+on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
+{
+	if (previous_object_access)
+		previous_object_access(access, class_id, object_id, sub_id, argument);
+	if (access == OAT_TRUNCATE && class_id == RelationRelationId && extension_is_ready())
+		(void) guard_check_relation(object_id, GetUserId(), true);
+}
+
+/* Neither does LOCK TABLE. */
+static void
+check_lock(LockStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->relations)
+	{
+		Oid relid = RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true);
+
+		if (OidIsValid(relid))
+			(void) guard_check_relation(relid, GetUserId(), true);
+	}
+}
+
+static void
+on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
+		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *dest, QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
+
+	if (IsA(statement->utilityStmt, LockStmt) && extension_is_ready())
+		check_lock(castNode(LockStmt, statement->utilityStmt));
+	next(statement, query_string, read_only_tree, context, params, environment, dest, completion);
+}
+
+static void
+on_transaction(XactEvent event, void *argument)
+{
+	context_transaction_event(event);
+}
+
+static void
+on_subtransaction(SubXactEvent event, SubTransactionId self, SubTransactionId parent,
+				  void *argument)
+{
+	context_subtransaction_event(event, self, parent);
+}
+
+#define TAKE(hook, previous, ours)                                                                 \
+	do                                                                                             \
+	{                                                                                              \
+		previous = hook;                                                                           \
+		hook = ours;                                                                               \
+	} while (0)
+
+void
+hooks_install(void)
+{
+	TAKE(shmem_request_hook, previous_shmem_request, on_shmem_request);
+	TAKE(shmem_startup_hook, previous_shmem_startup, on_shmem_startup);
+	TAKE(ExecutorCheckPerms_hook, previous_check_permissions, on_check_permissions);
+	TAKE(object_access_hook, previous_object_access, on_object_access);
+	TAKE(ProcessUtility_hook, previous_utility, on_utility);
+	RegisterXactCallback(on_transaction, NULL);
+	RegisterSubXactCallback(on_subtransaction, NULL);
+}
