@@ -492,7 +492,7 @@ TENANCY_FUNCTION(gate_check)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	GateScope scope;
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	extension_require();
 	for (GateStatement *const *entry = __start_tenancy_statements;
 		 entry < __stop_tenancy_statements; entry++)
