@@ -10,6 +10,7 @@
 #include "core/compat.h"
 #include "core/settings.h"
 #include "hook/hook.h"
+#include "tenant/tenant.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -38,5 +39,6 @@ _PG_init(void)
 	extension_init();
 	registry_init();
 	context_init();
+	tenant_init();
 	hooks_install();
 }

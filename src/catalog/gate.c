@@ -25,6 +25,7 @@
 #include "parser/parser.h"
 #include "pgtime.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
 #include "utils/guc.h"
@@ -235,6 +236,9 @@ gate_run_as_superuser(const char *sql)
 			case T_CreateSchemaStmt:
 				is_allowed = castNode(CreateSchemaStmt, statement)->schemaElts == NIL;
 				break;
+			case T_RenameStmt:
+				is_allowed = castNode(RenameStmt, statement)->renameType == OBJECT_SCHEMA;
+				break;
 			case T_GrantStmt:
 				is_allowed = castNode(GrantStmt, statement)->objtype == OBJECT_SCHEMA;
 				break;
@@ -380,6 +384,17 @@ NullableDatum
 gate_oid(Oid value)
 {
 	return gate_datum(ObjectIdGetDatum(value));
+}
+
+NullableDatum
+gate_text_array(const char *const *values, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = CStringGetTextDatum(values[i]);
+	return gate_datum(PointerGetDatum(
+		construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT)));
 }
 
 /* Columns. */

@@ -11,6 +11,7 @@
 
 #include "catalog/extension.h"
 #include "context/context.h"
+#include "context/regtenant.h"
 #include "catalog/registry.h"
 #include "core/function.h"
 #include "core/id.h"
@@ -37,14 +38,23 @@ is_control_plane(Oid user)
 	return false;
 }
 
-static bool
-may_see(const pg_uuid_t *id)
+bool
+tenant_is_visible(const pg_uuid_t *id)
 {
 	const pg_uuid_t *tenant = context_tenant();
 
 	if (tenant != NULL)
 		return id_equal(tenant, id);
 	return is_control_plane(GetUserId());
+}
+
+void
+tenant_require_visible(const pg_uuid_t *id)
+{
+	if (!tenant_is_visible(id))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("tenant \"%s\" does not exist", id_text(id)));
 }
 
 static pg_uuid_t *
@@ -56,7 +66,7 @@ read_tenant(const char *text)
 		return id_parse(text);
 	if (extension_is_ready() && (context_tenant() != NULL || is_control_plane(GetUserId())))
 		id = registry_find_slug(text);
-	if (id == NULL || !may_see(id))
+	if (id == NULL || !tenant_is_visible(id))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", text));
@@ -79,7 +89,7 @@ TENANCY_FUNCTION(regtenant_out)
 	pg_uuid_t *id = PG_GETARG_UUID_P(0);
 	char *slug = NULL;
 
-	if (IsTransactionState() && extension_is_ready() && may_see(id))
+	if (IsTransactionState() && extension_is_ready() && tenant_is_visible(id))
 		slug = registry_slug(id);
 	PG_RETURN_CSTRING(slug != NULL ? slug : id_text(id));
 }

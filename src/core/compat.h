@@ -154,3 +154,13 @@ compat_may_create_in(Oid schema, Oid roleid)
 	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
 #endif
 }
+
+static inline bool
+compat_may_use(Oid schema, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, roleid, ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, roleid, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}

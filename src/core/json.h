@@ -52,7 +52,7 @@ extern int32 json_int32(const Jsonb *object, const char *name, int32 when_absent
 extern Jsonb *json_member(const Jsonb *object, const char *name); /* object, array or scalar */
 
 /* Elements of an array (or none, for NULL). */
-extern int json_array_length(const Jsonb *array);
+extern int json_element_count(const Jsonb *array);
 extern Jsonb *json_element(const Jsonb *array, int index);
 
 /* RFC 7396 JSON merge patch: null removes. */

@@ -1,0 +1,300 @@
+/*
+ * tenant/shared_table.c
+ *		Tables that hold rows of many tenants: registering and unregistering them.
+ *
+ * A registered table has tenant_id NOT NULL DEFAULT current_tenant_id(), row security
+ * enabled and forced, and a RESTRICTIVE policy on tenant_id: no other policy can open
+ * what it closes.  What row security does not see is refused at registration: a key
+ * without tenant_id tells whether another tenant has a value, and a foreign key
+ * without it points at another tenant's rows, since the server checks both with row
+ * security off.  The guard refuses every access that row security would not filter.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "catalog/registry.h"
+#include "context/context.h"
+#include "core/clock.h"
+#include "core/compat.h"
+#include "core/function.h"
+
+#include "access/htup_details.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#define TENANT_COLUMN "tenant_id"
+
+GATE_STATEMENT(shared_table_insert,
+			   "INSERT INTO tenancy.tenant_table AS t (relation, registered_at) VALUES ($1::oid, $2)"
+			   " ON CONFLICT (relation) DO UPDATE SET relation = excluded.relation RETURNING t",
+			   OIDOID, TIMESTAMPTZOID);
+GATE_STATEMENT(shared_table_delete,
+			   "DELETE FROM tenancy.tenant_table AS t WHERE t.relation = $1::oid RETURNING t", OIDOID);
+
+/* Unique and exclusion indexes without the tenant's column among their keys. */
+GATE_LOOKUP(keys_without_tenant,
+			"SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i"
+			" WHERE i.indrelid = $1 AND (i.indisunique OR i.indisexclusion)"
+			"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
+			"                   WHERE a.attrelid = i.indrelid AND a.attname = 'tenant_id'"
+			"                     AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))"
+			" ORDER BY 1 LIMIT 1",
+			OIDOID);
+
+/* Foreign keys between shared tables, in either direction, that leave the tenant out. */
+GATE_LOOKUP(references_without_tenant,
+			"SELECT c.conname::text, c.conrelid::regclass::text FROM pg_catalog.pg_constraint c"
+			" WHERE c.contype = 'f' AND c.conparentid = 0"
+			"   AND (c.conrelid = $1 OR c.confrelid = $1)"
+			"   AND (c.conrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
+			"                                   WHERE t.relation = c.conrelid))"
+			"   AND (c.confrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
+			"                                    WHERE t.relation = c.confrelid))"
+			"   AND NOT EXISTS ("
+			"       SELECT FROM pg_catalog.generate_subscripts(c.conkey, 1) AS k"
+			"         JOIN pg_catalog.pg_attribute f ON f.attrelid = c.conrelid AND f.attnum = c.conkey[k]"
+			"         JOIN pg_catalog.pg_attribute p ON p.attrelid = c.confrelid AND p.attnum = c.confkey[k]"
+			"        WHERE f.attname = 'tenant_id' AND p.attname = 'tenant_id')"
+			" ORDER BY 1 LIMIT 1",
+			OIDOID);
+GATE_LOOKUP(permissive_policies,
+			"SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = $1 AND p.polpermissive"
+			" AND p.polname <> 'tenancy_access'",
+			OIDOID);
+GATE_LOOKUP(owned_sequences,
+			"SELECT d.objid::regclass::text FROM pg_catalog.pg_depend d"
+			"  JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
+			" WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+			"   AND d.refclassid = 'pg_catalog.pg_class'::regclass"
+			"   AND d.refobjid = $1 AND d.deptype IN ('a', 'i')",
+			OIDOID);
+
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static void
+require_shareable(Oid relid, const char *name)
+{
+	char kind = get_rel_relkind(relid);
+	pg_uuid_t tenant;
+	GateRows *rows;
+	AttrNumber column;
+
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not a table", name));
+	if (get_rel_namespace(relid) == extension_tables_schema() ||
+		IsCatalogNamespace(get_rel_namespace(relid)) ||
+		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" cannot be shared by tenants", name),
+				errdetail("It is temporary, or belongs to the system or to pg_tenancy."));
+	if (registry_relation_scope(relid, &tenant) == SCOPE_TENANT)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" belongs to a tenant", name),
+				errhint("Only tables outside of the tenants' schemas can be shared."));
+
+	column = get_attnum(relid, TENANT_COLUMN);
+	if (column == InvalidAttrNumber)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_COLUMN),
+				errmsg("table \"%s\" has no column \"" TENANT_COLUMN "\"", name),
+				errhint("Add it: ALTER TABLE %s ADD COLUMN " TENANT_COLUMN " uuid;", name));
+	if (get_atttype(relid, column) != UUIDOID)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("column \"" TENANT_COLUMN "\" of table \"%s\" must have type uuid", name));
+
+	rows = gate_run(&keys_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
+	if (rows->count == 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
+					   row_text(rows, 0, 0), name),
+				errdetail("It would tell one tenant which values another has."),
+				errhint("Put " TENANT_COLUMN " first in the key."));
+	rows = gate_run(&references_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
+	if (rows->count == 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("foreign key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
+					   row_text(rows, 0, 0), row_text(rows, 0, 1)),
+				errdetail("It would let rows of one tenant refer to those of another."),
+				errhint("Refer to (" TENANT_COLUMN ", …) on both sides."));
+}
+
+static void
+protect(Oid relid, const char *name)
+{
+	char *function = quote_qualified_identifier(get_namespace_name(extension_public_schema()),
+												"current_tenant_id");
+	bool has_permissive =
+		gate_run(&permissive_policies, EXPECT_ANY, gate_oid(relid))->count > 0;
+	GateRows *sequences = gate_run(&owned_sequences, EXPECT_ANY, gate_oid(relid));
+	StringInfoData sql;
+	GateScope scope;
+	Oid owner = relation_owner(relid);
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "ALTER TABLE %s ALTER COLUMN tenant_id SET DEFAULT %s(),"
+					 " ALTER COLUMN tenant_id SET NOT NULL,"
+					 " ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;",
+					 name, function);
+	appendStringInfo(&sql,
+					 "DROP POLICY IF EXISTS tenancy_isolation ON %s;"
+					 "CREATE POLICY tenancy_isolation ON %s AS RESTRICTIVE TO PUBLIC"
+					 " USING (tenant_id OPERATOR(pg_catalog.=) %s())"
+					 " WITH CHECK (tenant_id OPERATOR(pg_catalog.=) %s());",
+					 name, name, function, function);
+	appendStringInfo(&sql, "DROP POLICY IF EXISTS tenancy_access ON %s;", name);
+	/* A restrictive policy only narrows: without a permissive one nothing would be seen. */
+	if (!has_permissive)
+		appendStringInfo(&sql, "CREATE POLICY tenancy_access ON %s TO PUBLIC USING (true);", name);
+	appendStringInfo(&sql, "GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO tenancy_tenant;", name);
+	for (int64 i = 0; i < sequences->count; i++)
+		appendStringInfo(&sql, "GRANT USAGE ON SEQUENCE %s TO tenancy_tenant;",
+						 row_text(sequences, i, 0));
+
+	gate_enter(&scope, owner, "pg_catalog");
+	gate_run_text(sql.data);
+	gate_leave(&scope);
+}
+
+static void
+open_schema(Oid schema)
+{
+	Oid group = get_role_oid("tenancy_tenant", false);
+
+	if (!compat_may_use(schema, group))
+		gate_run_as_superuser(psprintf("GRANT USAGE ON SCHEMA %s TO tenancy_tenant",
+									   quote_identifier(get_namespace_name(schema))));
+}
+
+/* Notices "policy … does not exist, skipping" are of no use to the caller. */
+static int
+silence(void)
+{
+	int level = NewGUCNestLevel();
+
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static void
+require_owner(Oid relid, const char *name)
+{
+	context_require_none("registering a shared table");
+	if (get_rel_relkind(relid) == '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("relation with OID %u does not exist", relid));
+	if (!compat_owns_relation(relid, GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("must be owner of table \"%s\"", name));
+}
+
+/* tenant_table_register(relation regclass) → tenancy.tenant_table */
+TENANCY_FUNCTION(tenant_table_register)
+{
+	Oid relid = PG_GETARG_OID(0);
+	char *name = get_rel_name(relid);
+	List *family;
+	ListCell *cell;
+	Datum result = (Datum) 0;
+	int level;
+
+	require_owner(relid, name);
+	level = silence();
+
+	/* Partitions and children too: who names one directly meets its own policies, not the parent's. */
+	family = find_all_inheritors(relid, AccessExclusiveLock, NULL);
+	foreach (cell, family)
+	{
+		Oid member = lfirst_oid(cell);
+		char *qualified = qualified_name(member);
+		GateRows *rows;
+
+		require_shareable(member, qualified);
+		protect(member, qualified);
+		open_schema(get_rel_namespace(member));
+		rows = gate_run(&shared_table_insert, EXPECT_ONE, gate_oid(member),
+						gate_timestamptz(clock_now()));
+		if (member == relid)
+			result = row_datum(rows, 0, 0);
+	}
+	AtEOXact_GUC(true, level);
+	PG_RETURN_DATUM(result);
+}
+
+/* tenant_table_unregister(relation regclass) → tenancy.tenant_table */
+TENANCY_FUNCTION(tenant_table_unregister)
+{
+	Oid relid = PG_GETARG_OID(0);
+	char *name = get_rel_name(relid);
+	ListCell *cell;
+	Datum result = (Datum) 0;
+	int level;
+
+	require_owner(relid, name);
+	level = silence();
+	foreach (cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+	{
+		Oid member = lfirst_oid(cell);
+		char *qualified = qualified_name(member);
+		GateRows *rows =
+			gate_run(&shared_table_delete, EXPECT_AT_MOST_ONE, gate_oid(member));
+		GateScope scope;
+
+		if (rows->count == 0)
+		{
+			if (member == relid)
+				ereport(ERROR,
+						errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table \"%s\" is not registered", name));
+			continue;
+		}
+		if (member == relid)
+			result = row_datum(rows, 0, 0);
+		gate_enter(&scope, relation_owner(member), "pg_catalog");
+		gate_run_text(psprintf("DROP POLICY IF EXISTS tenancy_isolation ON %s;"
+							   "DROP POLICY IF EXISTS tenancy_access ON %s;"
+							   "ALTER TABLE %s NO FORCE ROW LEVEL SECURITY,"
+							   " ALTER COLUMN tenant_id DROP DEFAULT;"
+							   "REVOKE SELECT, INSERT, UPDATE, DELETE ON %s FROM tenancy_tenant;",
+							   qualified, qualified, qualified, qualified));
+		gate_leave(&scope);
+	}
+	AtEOXact_GUC(true, level);
+	PG_RETURN_DATUM(result);
+}

@@ -1,0 +1,362 @@
+/*
+ * tenant/tenant.c
+ *		Tenants: making one, naming it, and moving it through its life.
+ *
+ * A tenant is made in the caller's transaction: a failure leaves no row, no schema
+ * and no role behind.  The row comes first, so that two sessions that ask for one
+ * slug meet at its unique index and not half way through the DDL.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "context/context.h"
+#include "context/regtenant.h"
+#include "core/clock.h"
+#include "core/function.h"
+#include "core/id.h"
+#include "core/state.h"
+#include "tenant/configuration.h"
+#include "tenant/template.h"
+#include "tenant/tenant.h"
+
+#include "utils/builtins.h"
+
+GATE_STATEMENT(tenant_insert,
+			   "INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, template, domain,"
+			   "    schema_name, role_name, owner_name, owns_ddl, configuration, metadata,"
+			   "    created_at, updated_at)"
+			   " VALUES ($1, $2, $3, $4, $5, 'provisioning', $6, $7, $8, $9, $10, $11,"
+			   "    coalesce($12, '{}'), coalesce($13, '{}'), $14, $14)"
+			   " ON CONFLICT DO NOTHING",
+			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID,
+			   NAMEOID, BOOLOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
+GATE_STATEMENT(tenant_with_domain, "SELECT t.slug FROM tenancy.tenant t WHERE t.domain = $1",
+			   TEXTOID);
+GATE_STATEMENT(tenant_schema_insert,
+			   "INSERT INTO tenancy.tenant_schema AS s (tenant_id, schema_name, label, created_at)"
+			   " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING s",
+			   UUIDOID, NAMEOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(tenant_set_state,
+			   "UPDATE tenancy.tenant SET state = $3, state_reason = $4, updated_at = $5"
+			   " WHERE id = $1 AND state = $2",
+			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(tenant_state_for_update,
+			   "SELECT t.state, t.slug FROM tenancy.tenant t WHERE t.id = $1 FOR UPDATE", UUIDOID);
+GATE_STATEMENT(tenant_set_name,
+			   "UPDATE tenancy.tenant SET slug = coalesce($2, slug), name = coalesce($3, name),"
+			   "       updated_at = $4"
+			   " WHERE id = $1"
+			   "   AND NOT EXISTS (SELECT FROM tenancy.tenant o WHERE o.slug = $2 AND o.id <> $1)",
+			   UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(tenant_whole_row, "SELECT t FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
+GATE_STATEMENT(plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1", TEXTOID);
+GATE_STATEMENT(template_exists, "SELECT FROM tenancy.template t WHERE t.name = $1", TEXTOID);
+
+static const StateMove moves[] = {
+	{"pending", "provision", "provisioning"},
+	{"provisioning", "activate", "active"},
+	{"provisioning", "fail", "failed"},
+	{"failed", "provision", "provisioning"},
+	{"failed", "delete", "deactivated"},
+	{"active", "suspend", "suspended"},
+	{"suspended", "resume", "active"},
+	{"active", "delete", "deactivated"},
+	{"suspended", "delete", "deactivated"},
+	{"deactivated", "undelete", "active"},
+	{"deactivated", "purge", "purging"},
+	{"purging", "finish", "purged"},
+};
+
+static StateMachine tenant_states = {
+	.name = "tenant",
+	.table = "tenancy.tenant",
+	.moves = moves,
+	.move_count = lengthof(moves),
+};
+
+/* The template that stands for "no structure" until somebody creates one of that name. */
+#define DEFAULT_TEMPLATE "default"
+
+static TenantSubscriber subscribe = NULL;
+
+void
+tenant_set_subscriber(TenantSubscriber subscriber)
+{
+	subscribe = subscriber;
+}
+
+void
+tenant_init(void)
+{
+	state_machine_register(&tenant_states);
+}
+
+Datum
+tenant_row(const pg_uuid_t *id)
+{
+	return row_datum(gate_run(&tenant_whole_row, EXPECT_ONE, gate_uuid(id)), 0, 0);
+}
+
+const char *
+tenant_move(const pg_uuid_t *id, const char *event, const char *reason)
+{
+	GateRows *rows = gate_run(&tenant_state_for_update, EXPECT_AT_MOST_ONE, gate_uuid(id));
+	const char *from;
+	const char *to;
+
+	if (rows->count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("tenant \"%s\" does not exist", id_text(id)));
+	from = row_text(rows, 0, 0);
+	to = state_after(&tenant_states, from, event, row_text(rows, 0, 1));
+	gate_run(&tenant_set_state, EXPECT_ONE, gate_uuid(id), gate_text(from), gate_text(to),
+			 gate_text(reason), gate_timestamptz(clock_now()));
+	return to;
+}
+
+/* What tenant_create() was asked for, checked. */
+typedef struct TenantRequest
+{
+	char *slug;
+	char *name;
+	char *plan; /* NULL for none */
+	char *template; /* NULL for an empty schema */
+	char *domain; /* NULL for none */
+	bool has_schema;
+	bool owns_ddl;
+	Jsonb *configuration;
+	Jsonb *metadata;
+	TimestampTz starts_at;
+} TenantRequest;
+
+static void
+require_known(GateStatement *statement, const char *kind, const char *name)
+{
+	if (gate_run(statement, EXPECT_AT_MOST_ONE, gate_text(name))->count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("%s \"%s\" does not exist", kind, name));
+}
+
+static bool
+read_isolation(const char *isolation)
+{
+	if (strcmp(isolation, "schema") == 0)
+		return true;
+	if (strcmp(isolation, "pool") == 0)
+		return false;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid isolation \"%s\"", isolation),
+			errhint("Possible: \"schema\" for a schema of its own, \"pool\" for rows in shared "
+					"tables."));
+}
+
+static void
+read_request(FunctionCallInfo fcinfo, TenantRequest *request)
+{
+	request->slug = required_text(fcinfo, 0, "slug");
+	slug_validate(request->slug);
+	request->name = PG_ARGISNULL(1) ? request->slug : optional_text(fcinfo, 1);
+	if (*request->name == '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the name of a tenant must not be empty"));
+
+	request->plan = optional_text(fcinfo, 2);
+	if (request->plan != NULL)
+		require_known(&plan_exists, "plan", request->plan);
+	request->has_schema = read_isolation(required_text(fcinfo, 3, "isolation"));
+
+	request->template = optional_text(fcinfo, 4);
+	if (request->template != NULL &&
+		gate_run(&template_exists, EXPECT_AT_MOST_ONE, gate_text(request->template))->count == 0)
+	{
+		if (strcmp(request->template, DEFAULT_TEMPLATE) != 0)
+			require_known(&template_exists, "template", request->template);
+		request->template = NULL;
+	}
+	if (!request->has_schema)
+		request->template = NULL;
+
+	request->domain = optional_text(fcinfo, 5);
+	request->configuration = optional_jsonb(fcinfo, 6);
+	if (request->configuration != NULL)
+		configuration_validate(request->configuration);
+	request->metadata = optional_jsonb(fcinfo, 7);
+	if (request->metadata != NULL && !JB_ROOT_IS_OBJECT(request->metadata))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the metadata of a tenant must be a JSON object"));
+	require_argument(fcinfo, 8, "owns_ddl");
+	request->owns_ddl = PG_GETARG_BOOL(8);
+	request->starts_at = required_timestamptz(fcinfo, 9, "starts_at");
+}
+
+static void
+refuse_duplicate(const TenantRequest *request)
+{
+	if (registry_find_slug(request->slug) == NULL && request->domain != NULL &&
+		gate_run(&tenant_with_domain, EXPECT_AT_MOST_ONE, gate_text(request->domain))->count == 1)
+		ereport(ERROR,
+				errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("domain \"%s\" belongs to another tenant", request->domain));
+	ereport(ERROR,
+			errcode(ERRCODE_UNIQUE_VIOLATION),
+			errmsg("tenant \"%s\" already exists", request->slug));
+}
+
+/* A schema of the tenant: made for its owner, open to its role, in the registry. */
+static Datum
+add_schema(const TenantEntry *tenant, const char *schema, const char *label)
+{
+	GateRows *rows;
+
+	rows = gate_run(&tenant_schema_insert, EXPECT_AT_MOST_ONE, gate_uuid(&tenant->id),
+					gate_name(schema), gate_text(label), gate_timestamptz(clock_now()));
+	if (rows->count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_SCHEMA),
+				errmsg("tenant \"%s\" already has a schema \"%s\"", tenant->slug, label));
+
+	gate_run_as_superuser(psprintf("CREATE SCHEMA %s AUTHORIZATION %s", quote_identifier(schema),
+								   quote_identifier(tenant->owner)));
+	if (strcmp(tenant->owner, tenant->role) != 0)
+		gate_run_as_superuser(psprintf("GRANT USAGE ON SCHEMA %s TO %s", quote_identifier(schema),
+									   quote_identifier(tenant->role)));
+	return row_datum(rows, 0, 0);
+}
+
+static void
+create_roles(const TenantEntry *tenant)
+{
+	static const char *const attributes =
+		"NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+
+	gate_run_as_superuser(psprintf("CREATE ROLE %s %s IN ROLE tenancy_tenant",
+								   quote_identifier(tenant->role), attributes));
+	if (strcmp(tenant->owner, tenant->role) != 0)
+		gate_run_as_superuser(
+			psprintf("CREATE ROLE %s %s", quote_identifier(tenant->owner), attributes));
+}
+
+/*
+ * tenant_create(slug text, name text, plan text, isolation text, template text, domain text,
+ *     configuration jsonb, metadata jsonb, owns_ddl boolean, starts_at timestamptz)
+ *     → tenancy.tenant
+ */
+TENANCY_FUNCTION(tenant_create)
+{
+	TenantRequest request;
+	TenantEntry tenant;
+	GateRows *rows;
+
+	context_require_none("creating a tenant");
+	read_request(fcinfo, &request);
+
+	tenant.id = *id_new();
+	tenant.slug = request.slug;
+	tenant.role = id_name('t', &tenant.id);
+	tenant.owner = request.owns_ddl ? tenant.role : id_name('o', &tenant.id);
+	tenant.schema = request.has_schema ? tenant.role : NULL;
+
+	rows = gate_run(&tenant_insert, EXPECT_ANY, gate_uuid(&tenant.id), gate_text(request.slug),
+					gate_text(request.name), gate_text(request.plan),
+					gate_text(request.has_schema ? "schema" : "pool"), gate_text(request.template),
+					gate_text(request.domain), gate_name(tenant.schema), gate_name(tenant.role),
+					gate_name(tenant.owner), gate_bool(request.owns_ddl),
+					gate_jsonb(request.configuration), gate_jsonb(request.metadata),
+					gate_timestamptz(clock_now()));
+	if (rows->count == 0)
+		refuse_duplicate(&request);
+
+	create_roles(&tenant);
+	if (tenant.schema != NULL)
+		(void) add_schema(&tenant, tenant.schema, "main");
+	if (request.template != NULL)
+		template_instantiate(request.template, tenant.schema, tenant.owner, tenant.role);
+	(void) tenant_move(&tenant.id, "activate", NULL);
+	if (request.plan != NULL && subscribe != NULL)
+		subscribe(&tenant.id, request.plan, request.starts_at);
+
+	PG_RETURN_DATUM(tenant_row(&tenant.id));
+}
+
+/* tenant_get(tenant regtenant) → tenancy.tenant */
+TENANCY_FUNCTION(tenant_get)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "tenant");
+
+	tenant_require_visible(id);
+	(void) registry_get(id);
+	PG_RETURN_DATUM(tenant_row(id));
+}
+
+/* tenant_schema_add(tenant regtenant, name text) → tenancy.tenant_schema */
+TENANCY_FUNCTION(tenant_schema_add)
+{
+	TenantEntry *tenant = registry_get(required_uuid(fcinfo, 0, "tenant"));
+	char *label = required_text(fcinfo, 1, "name");
+	size_t room = NAMEDATALEN - 1 - strlen(tenant->role) - 1;
+
+	context_require_none("adding a schema to a tenant");
+	if (tenant->schema == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no schema of its own", tenant->slug),
+				errdetail("Its isolation is \"pool\"."));
+	if (*label == '\0' || strlen(label) > room ||
+		strspn(label, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(label))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid name \"%s\" for a schema of a tenant", label),
+				errhint("It has 1 to %d lower-case letters, digits and underscores.", (int) room));
+	PG_RETURN_DATUM(add_schema(tenant, psprintf("%s_%s", tenant->role, label), label));
+}
+
+/* tenant_rename(tenant regtenant, slug text, name text) → tenancy.tenant */
+TENANCY_FUNCTION(tenant_rename)
+{
+	TenantEntry *tenant = registry_get(required_uuid(fcinfo, 0, "tenant"));
+	char *slug = optional_text(fcinfo, 1);
+	char *name = optional_text(fcinfo, 2);
+
+	context_require_none("renaming a tenant");
+	if (slug != NULL)
+		slug_validate(slug);
+	if (name != NULL && *name == '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the name of a tenant must not be empty"));
+	if (gate_run(&tenant_set_name, EXPECT_AT_MOST_ONE, gate_uuid(&tenant->id), gate_text(slug),
+				 gate_text(name), gate_timestamptz(clock_now()))
+			->count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("tenant \"%s\" already exists", slug));
+	PG_RETURN_DATUM(tenant_row(&tenant->id));
+}
+
+static Datum
+move_by_call(FunctionCallInfo fcinfo, const char *event, const char *reason)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "tenant");
+
+	context_require_none("changing the state of a tenant");
+	(void) tenant_move(id, event, reason);
+	return tenant_row(id);
+}
+
+/* tenant_suspend(tenant regtenant, reason text) → tenancy.tenant */
+TENANCY_FUNCTION(tenant_suspend)
+{
+	PG_RETURN_DATUM(move_by_call(fcinfo, "suspend", required_text(fcinfo, 1, "reason")));
+}
+
+/* tenant_resume(tenant regtenant) → tenancy.tenant */
+TENANCY_FUNCTION(tenant_resume)
+{
+	PG_RETURN_DATUM(move_by_call(fcinfo, "resume", NULL));
+}

@@ -1,0 +1,27 @@
+/*
+ * tenant/tenant.h
+ *		Tenants: their life, their names, and what other floors hang on to it.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "catalog/registry.h"
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+/* Raise 22023 or 23505-free reasons why a text cannot be a slug; reserved names included. */
+extern void slug_validate(const char *slug);
+
+/* The states of tenancy.tenant and the moves between them; see doc. */
+extern const char *tenant_move(const pg_uuid_t *id, const char *event, const char *reason);
+
+/* The row tenancy.tenant as a composite datum in the caller's context. */
+extern Datum tenant_row(const pg_uuid_t *id);
+
+/* Called within tenant_create() when a plan was given; set by the billing floor. */
+typedef void (*TenantSubscriber)(const pg_uuid_t *tenant, const char *plan, TimestampTz starts_at);
+extern void tenant_set_subscriber(TenantSubscriber subscriber);
+
+/* In the postmaster, from _PG_init. */
+extern void tenant_init(void);
