@@ -10,7 +10,10 @@
 #include "core/compat.h"
 #include "core/settings.h"
 #include "hook/hook.h"
+#include "job/schedule.h"
+#include "meter/meter.h"
 #include "tenant/tenant.h"
+#include "worker/worker.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -39,6 +42,9 @@ _PG_init(void)
 	extension_init();
 	registry_init();
 	context_init();
+	job_init();
 	tenant_init();
+	meter_init();
+	worker_init();
 	hooks_install();
 }

@@ -14,7 +14,9 @@
 #include "context/guard.h"
 #include "core/compat.h"
 #include "hook/hook.h"
+#include "meter/meter.h"
 #include "shmem/shmem.h"
+#include "worker/worker.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -23,6 +25,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
+#include "tcop/cmdtag.h"
 #include "tcop/utility.h"
 
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -30,6 +33,11 @@ static shmem_startup_hook_type previous_shmem_startup = NULL;
 static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+
+/* How deep we are in statements within statements; 0 outside. */
+static int nesting_level = 0;
 
 static void
 on_shmem_request(void)
@@ -83,20 +91,108 @@ check_lock(LockStmt *statement)
 }
 
 static void
+on_executor_run(EXECUTOR_RUN_PARAMS)
+{
+	bool is_metered = nesting_level == 0 && meter_begin(!query->already_executed);
+
+	nesting_level++;
+	PG_TRY();
+	{
+		if (previous_run)
+			previous_run(EXECUTOR_RUN_ARGS);
+		else
+			standard_ExecutorRun(EXECUTOR_RUN_ARGS);
+	}
+	PG_FINALLY();
+	{
+		nesting_level--;
+		if (is_metered)
+			meter_end(query->estate->es_processed);
+	}
+	PG_END_TRY();
+}
+
+/* AFTER triggers and foreign key checks run here. */
+static void
+on_executor_finish(QueryDesc *query)
+{
+	bool is_metered = nesting_level == 0 && query->operation != CMD_SELECT && meter_begin(false);
+
+	nesting_level++;
+	PG_TRY();
+	{
+		if (previous_finish)
+			previous_finish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		nesting_level--;
+		if (is_metered)
+			meter_end(0);
+	}
+	PG_END_TRY();
+}
+
+/* The rows that a utility statement reports: COPY, FETCH, EXECUTE, CREATE TABLE AS and others. */
+static uint64
+utility_rows(const QueryCompletion *completion)
+{
+	return completion != NULL && command_tag_display_rowcount(completion->commandTag)
+			   ? completion->nprocessed
+			   : 0;
+}
+
+static void
 on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
 		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 		   DestReceiver *dest, QueryCompletion *completion)
 {
 	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
+	Node *node = statement->utilityStmt;
+	volatile Oid database = InvalidOid;
+	volatile bool is_done = false;
+	bool is_metered;
 
-	if (IsA(statement->utilityStmt, LockStmt) && extension_is_ready())
-		check_lock(castNode(LockStmt, statement->utilityStmt));
-	next(statement, query_string, read_only_tree, context, params, environment, dest, completion);
+	/* BEGIN and COMMIT are no work of their own, and not to be held up. */
+	if (IsA(node, TransactionStmt))
+	{
+		next(statement, query_string, read_only_tree, context, params, environment, dest,
+			 completion);
+		return;
+	}
+
+	if (IsA(node, LockStmt) && extension_is_ready())
+		check_lock(castNode(LockStmt, node));
+	if (context == PROCESS_UTILITY_TOPLEVEL)
+		database = worker_before_utility(node);
+
+	is_metered = nesting_level == 0 && meter_begin(true);
+	nesting_level++;
+	PG_TRY();
+	{
+		next(statement, query_string, read_only_tree, context, params, environment, dest,
+			 completion);
+		is_done = true;
+	}
+	PG_FINALLY();
+	{
+		nesting_level--;
+		if (is_metered)
+			meter_end(is_done ? utility_rows(completion) : 0);
+		if (OidIsValid(database))
+			worker_after_utility(database, is_done && IsA(node, DropdbStmt));
+	}
+	PG_END_TRY();
 }
 
 static void
 on_transaction(XactEvent event, void *argument)
 {
+	/* Metering asks whose transaction it was, so it comes before the context is cleared. */
+	meter_transaction_event(event);
+	meter_flush_transaction_event(event);
 	context_transaction_event(event);
 }
 
@@ -105,6 +201,7 @@ on_subtransaction(SubXactEvent event, SubTransactionId self, SubTransactionId pa
 				  void *argument)
 {
 	context_subtransaction_event(event, self, parent);
+	meter_flush_subtransaction_event(event, self, parent);
 }
 
 #define TAKE(hook, previous, ours)                                                                 \
@@ -122,6 +219,8 @@ hooks_install(void)
 	TAKE(ExecutorCheckPerms_hook, previous_check_permissions, on_check_permissions);
 	TAKE(object_access_hook, previous_object_access, on_object_access);
 	TAKE(ProcessUtility_hook, previous_utility, on_utility);
+	TAKE(ExecutorRun_hook, previous_run, on_executor_run);
+	TAKE(ExecutorFinish_hook, previous_finish, on_executor_finish);
 	RegisterXactCallback(on_transaction, NULL);
 	RegisterSubXactCallback(on_subtransaction, NULL);
 }

@@ -1,0 +1,274 @@
+/*
+ * job/schedule.c
+ *		When each kind of periodic work is due, and running it.
+ *
+ * A run is claimed and committed, then done, then its outcome is committed together
+ * with the work.  The claim is a lease with a fencing number: when its holder dies the
+ * lease ends and another may claim, and what the first might still report is discarded
+ * because its number is no longer the row's.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "context/context.h"
+#include "core/clock.h"
+#include "core/function.h"
+#include "core/id.h"
+#include "core/state.h"
+#include "job/schedule.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/tuplestore.h"
+
+GATE_STATEMENT(schedule_add,
+			   "INSERT INTO tenancy.schedule (kind, every, next_run_at, enabled, fence, failures)"
+			   " VALUES ($1, pg_catalog.make_interval(secs => $2), $3, true, 0, 0)"
+			   " ON CONFLICT (kind) DO NOTHING",
+			   TEXTOID, FLOAT8OID, TIMESTAMPTZOID);
+GATE_STATEMENT(schedule_claim_next,
+			   "UPDATE tenancy.schedule AS s"
+			   "   SET fence = s.fence + 1, lease_until = $1 + interval '10 minutes', last_started_at = $1"
+			   " WHERE s.kind = (SELECT d.kind FROM tenancy.schedule d"
+			   "                  WHERE d.enabled AND d.next_run_at <= $1 AND d.kind = ANY ($2)"
+			   "                    AND (d.lease_until IS NULL OR d.lease_until <= $1)"
+			   "                  ORDER BY d.next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
+			   " RETURNING s.kind, s.fence",
+			   TIMESTAMPTZOID, TEXTARRAYOID);
+GATE_STATEMENT(job_run_start,
+			   "INSERT INTO tenancy.job_run (id, kind, state, started_at) VALUES ($1, $2, 'running', $3)",
+			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(job_run_end,
+			   "UPDATE tenancy.job_run SET state = $2, finished_at = $3, error = $4, sqlstate = $5"
+			   " WHERE id = $1 AND state = 'running'",
+			   UUIDOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID);
+
+/* What runs too late is run once.  A failure is tried again after 30 s, 1 min, 2 min …, with jitter. */
+GATE_STATEMENT(schedule_end,
+			   "UPDATE tenancy.schedule AS s"
+			   "   SET lease_until = NULL, last_finished_at = $3, last_error = $4,"
+			   "       failures = CASE WHEN $4 IS NULL THEN 0 ELSE s.failures + 1 END,"
+			   "       next_run_at = CASE"
+			   "           WHEN $4 IS NULL THEN greatest(s.next_run_at + s.every, $3)"
+			   "           ELSE $3 + least(s.every, interval '30 seconds' * (2 ^ least(s.failures, 20)))"
+			   "                   * (0.75 + 0.5 * pg_catalog.random()) END"
+			   " WHERE s.kind = $1 AND s.fence = $2",
+			   TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(schedule_due,
+			   "SELECT pg_catalog.min(greatest(s.next_run_at, coalesce(s.lease_until, s.next_run_at)))"
+			   "  FROM tenancy.schedule s WHERE s.enabled AND s.kind = ANY ($1)",
+			   TEXTARRAYOID);
+GATE_STATEMENT(schedule_change,
+			   "UPDATE tenancy.schedule AS s"
+			   "   SET every = coalesce($2, s.every), enabled = coalesce($3, s.enabled),"
+			   "       next_run_at = CASE WHEN $2 IS NULL THEN s.next_run_at"
+			   "                          ELSE least(s.next_run_at, $4 + $2) END"
+			   " WHERE s.kind = $1 RETURNING s",
+			   TEXTOID, INTERVALOID, BOOLOID, TIMESTAMPTZOID);
+GATE_STATEMENT(job_run_expire,
+			   "DELETE FROM tenancy.job_run WHERE started_at < $1 - interval '30 days'",
+			   TIMESTAMPTZOID);
+
+static const StateMove moves[] = {
+	{"running", "succeed", "succeeded"},
+	{"running", "fail", "failed"},
+};
+
+static StateMachine job_run_states = {
+	.name = "job run",
+	.table = "tenancy.job_run",
+	.moves = moves,
+	.move_count = lengthof(moves),
+};
+
+static void
+run_retention_job(void)
+{
+	gate_run(&job_run_expire, EXPECT_ANY, gate_timestamptz(clock_now()));
+}
+
+static const JobKind retention_job = {
+	.name = "job.retention",
+	.run = run_retention_job,
+	.every_seconds = SECS_PER_DAY,
+	.description = "deletes the history of runs after 30 days",
+};
+
+void
+job_init(void)
+{
+	state_machine_register(&job_run_states);
+	job_kind_register(&retention_job);
+}
+
+static bool
+is_scheduled(const JobKind *kind)
+{
+	return kind->has_work == NULL;
+}
+
+static NullableDatum
+scheduled_kinds(void)
+{
+	const char **names = palloc(sizeof(char *) * job_kind_count());
+	int count = 0;
+
+	for (int i = 0; i < job_kind_count(); i++)
+	{
+		if (is_scheduled(job_kind(i)))
+			names[count++] = job_kind(i)->name;
+	}
+	return gate_text_array(names, count);
+}
+
+void
+schedule_sync(void)
+{
+	for (int i = 0; i < job_kind_count(); i++)
+	{
+		const JobKind *kind = job_kind(i);
+
+		if (is_scheduled(kind))
+			gate_run(&schedule_add, EXPECT_ANY, gate_text(kind->name),
+					 gate_datum(Float8GetDatum(kind->every_seconds)),
+					 gate_timestamptz(clock_wall()));
+	}
+}
+
+bool
+schedule_claim(JobClaim *claim)
+{
+	GateRows *rows = gate_run(&schedule_claim_next, EXPECT_AT_MOST_ONE,
+							  gate_timestamptz(clock_wall()), scheduled_kinds());
+
+	if (rows->count == 0)
+		return false;
+	claim->kind = job_kind_find(row_text(rows, 0, 0));
+	claim->fence = row_int64(rows, 0, 1);
+	claim->run = *id_new();
+	gate_run(&job_run_start, EXPECT_ONE, gate_uuid(&claim->run), gate_text(claim->kind->name),
+			 gate_timestamptz(clock_wall()));
+	return true;
+}
+
+JobOutcome
+schedule_run(const JobKind *kind)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	JobOutcome outcome = {NULL, NULL};
+
+	BeginInternalSubTransaction(kind->name);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		kind->run();
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		/* A cancel or a shutdown is no failure of the job: it goes on to who asked for it. */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(error);
+		outcome.error = error->message;
+		outcome.sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+	}
+	PG_END_TRY();
+	return outcome;
+}
+
+void
+schedule_finish(const JobClaim *claim, const JobOutcome *outcome)
+{
+	const char *event = outcome->error == NULL ? "succeed" : "fail";
+
+	gate_run(&job_run_end, EXPECT_AT_MOST_ONE, gate_uuid(&claim->run),
+			 gate_text(state_after(&job_run_states, "running", event, claim->kind->name)),
+			 gate_timestamptz(clock_wall()), gate_text(outcome->error),
+			 gate_text(outcome->sqlstate));
+	gate_run(&schedule_end, EXPECT_AT_MOST_ONE, gate_text(claim->kind->name),
+			 gate_int64(claim->fence), gate_timestamptz(clock_wall()), gate_text(outcome->error));
+}
+
+TimestampTz
+schedule_next_due(void)
+{
+	GateRows *rows = gate_run(&schedule_due, EXPECT_ONE, scheduled_kinds());
+
+	return row_is_null(rows, 0, 0) ? DT_NOEND : row_timestamptz(rows, 0, 0);
+}
+
+/* job_run_due(max_jobs int) → TABLE(kind text, state text, error text) */
+TENANCY_FUNCTION(job_run_due)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int32 max_jobs = PG_GETARG_INT32(0);
+	JobClaim claim;
+
+	if (max_jobs < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"max_jobs\" must be at least 1"));
+	context_require_none("running jobs");
+	extension_require();
+	InitMaterializedSRF(fcinfo, 0);
+	schedule_sync();
+	for (int i = 0; i < max_jobs && schedule_claim(&claim); i++)
+	{
+		JobOutcome outcome = schedule_run(claim.kind);
+		Datum values[3];
+		bool nulls[3] = {false, false, outcome.error == NULL};
+
+		schedule_finish(&claim, &outcome);
+		values[0] = CStringGetTextDatum(claim.kind->name);
+		values[1] = CStringGetTextDatum(outcome.error == NULL ? "succeeded" : "failed");
+		values[2] = outcome.error == NULL ? (Datum) 0 : CStringGetTextDatum(outcome.error);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* schedule_set(kind text, every interval, enabled boolean) → tenancy.schedule */
+TENANCY_FUNCTION(schedule_set)
+{
+	char *name = required_text(fcinfo, 0, "kind");
+	const JobKind *kind = job_kind_find(name);
+
+	if (kind == NULL || !is_scheduled(kind))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("job kind \"%s\" does not exist, or is not scheduled", name),
+				errhint("The view tenancy.job_kind lists them."));
+	if (!PG_ARGISNULL(1))
+	{
+		Interval second = {.time = USECS_PER_SEC};
+
+		if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1),
+											 IntervalPGetDatum(&second))))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("argument \"every\" must be at least one second"));
+	}
+	schedule_sync();
+	PG_RETURN_DATUM(row_datum(gate_run(&schedule_change, EXPECT_ONE, gate_text(name),
+									   gate_argument(1), gate_argument(2),
+									   gate_timestamptz(clock_wall())),
+							  0, 0));
+}

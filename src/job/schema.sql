@@ -1,0 +1,42 @@
+/* job: when periodic work is due, and what became of it. */
+
+CREATE TABLE tenancy.schedule (
+    kind                text NOT NULL,
+    every               interval NOT NULL,
+    next_run_at         timestamptz NOT NULL,
+    enabled             boolean NOT NULL,
+    fence               bigint NOT NULL,
+    lease_until         timestamptz,
+    last_started_at     timestamptz,
+    last_finished_at    timestamptz,
+    last_error          text,
+    failures            integer NOT NULL,
+    CONSTRAINT schedule_pkey PRIMARY KEY (kind),
+    CONSTRAINT schedule_every_check CHECK (every >= interval '1 second')
+);
+COMMENT ON TABLE tenancy.schedule IS
+'Periodic work of this database, one row a kind. Kept for ever.';
+COMMENT ON COLUMN tenancy.schedule.fence IS 'number of the last claim; an outcome under an older one is discarded';
+COMMENT ON COLUMN tenancy.schedule.failures IS 'since the last success';
+REVOKE ALL ON tenancy.schedule FROM PUBLIC;
+GRANT SELECT ON tenancy.schedule TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.schedule', '');
+
+CREATE TABLE tenancy.job_run (
+    id                  uuid NOT NULL,
+    kind                text NOT NULL,
+    state               text NOT NULL,
+    started_at          timestamptz NOT NULL,
+    finished_at         timestamptz,
+    error               text,
+    sqlstate            text,
+    CONSTRAINT job_run_pkey PRIMARY KEY (id),
+    CONSTRAINT job_run_state_check CHECK (state IN ('running', 'succeeded', 'failed'))
+);
+COMMENT ON TABLE tenancy.job_run IS
+'Every run of periodic work. Kept for 30 days, by the kind job.retention. A row that stays "running" was cut off by a crash.';
+CREATE INDEX job_run_started_at_idx ON tenancy.job_run (started_at);
+REVOKE ALL ON tenancy.job_run FROM PUBLIC;
+GRANT SELECT ON tenancy.job_run TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_run', '');
+

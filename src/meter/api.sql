@@ -1,0 +1,145 @@
+/* meter: recording, counting, reporting. */
+
+CREATE OR REPLACE FUNCTION @extschema@.metric_create(
+    name text, unit text, aggregation text DEFAULT 'sum', carries_over boolean DEFAULT false,
+    description text DEFAULT NULL)
+RETURNS tenancy.metric
+AS 'MODULE_PATHNAME', 'tenancy_metric_create'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) IS
+'Creates a metric that usage_record() takes. name: lower-case letters, digits, underscores and dots. unit: shown on reports and invoices. aggregation: count, latest, max or sum. carries_over: for max and latest, whether the last value before a period holds at its start. description: free text. Result: the row. Errors: 22023 bad name or aggregation; 23505 exists. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.usage_record(
+    tenant @extschema@.regtenant, metric text, quantity numeric DEFAULT 1, event_id text DEFAULT NULL,
+    occurred_at timestamptz DEFAULT now(), properties jsonb DEFAULT '{}')
+RETURNS tenancy.usage_event
+AS 'MODULE_PATHNAME', 'tenancy_usage_record'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) IS
+'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; negative to take back. event_id: makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead. properties: any JSON object. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22023 in the future, or bad properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
+REVOKE ALL ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.usage_cancel(tenant @extschema@.regtenant, event_id text)
+RETURNS tenancy.usage_event
+AS 'MODULE_PATHNAME', 'tenancy_usage_cancel'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) IS
+'Cancels a usage event: it stays, and counts no more. tenant: slug or id. event_id: of the event. Result: the row; cancelling twice changes nothing. Errors: 42704 unknown tenant or event. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) TO tenancy_admin;
+
+CREATE OR REPLACE VIEW tenancy.usage_observation AS
+    SELECT e.tenant_id, e.metric, e.quantity, e.occurred_at
+      FROM tenancy.usage_event e
+     WHERE e.cancelled_at IS NULL
+    UNION ALL
+    SELECT h.tenant_id, m.metric, m.quantity, h.hour
+      FROM tenancy.usage_hour h
+      CROSS JOIN LATERAL (VALUES
+          ('storage'::text,             h.storage_bytes / 1000000000.0),
+          ('statement.blocks_read',     h.blocks_read::numeric),
+          ('statement.calls',           h.calls::numeric),
+          ('statement.cpu_seconds',     h.cpu_us / 1000000.0),
+          ('statement.elapsed_seconds', h.elapsed_us / 1000000.0),
+          ('statement.rows',            h.rows::numeric),
+          ('statement.wal_bytes',       h.wal_bytes::numeric)
+      ) AS m(metric, quantity)
+     WHERE m.quantity IS NOT NULL;
+COMMENT ON VIEW tenancy.usage_observation IS
+'Every quantity that counts: events that are not cancelled, and what the server measured, by the hour.';
+REVOKE ALL ON tenancy.usage_observation FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_observation TO tenancy_admin, tenancy_auditor;
+
+CREATE OR REPLACE FUNCTION tenancy.usage_quantity(
+    tenant_id uuid, metric text, from_time timestamptz, to_time timestamptz) RETURNS numeric
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE m.aggregation
+               WHEN 'count' THEN (SELECT pg_catalog.count(*)
+                                    FROM tenancy.usage_observation o
+                                   WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
+                                     AND o.occurred_at >= from_time AND o.occurred_at < to_time)
+               WHEN 'sum' THEN (SELECT coalesce(pg_catalog.sum(o.quantity), 0)
+                                  FROM tenancy.usage_observation o
+                                 WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
+                                   AND o.occurred_at >= from_time AND o.occurred_at < to_time)
+               WHEN 'max' THEN coalesce(greatest(
+                   (SELECT pg_catalog.max(o.quantity)
+                      FROM tenancy.usage_observation o
+                     WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
+                       AND o.occurred_at >= from_time AND o.occurred_at < to_time),
+                   (SELECT o.quantity
+                      FROM tenancy.usage_observation o
+                     WHERE m.carries_over
+                       AND o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
+                       AND o.occurred_at < from_time
+                     ORDER BY o.occurred_at DESC LIMIT 1)), 0)
+               WHEN 'latest' THEN coalesce(
+                   (SELECT o.quantity
+                      FROM tenancy.usage_observation o
+                     WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
+                       AND (m.carries_over OR o.occurred_at >= from_time) AND o.occurred_at < to_time
+                     ORDER BY o.occurred_at DESC LIMIT 1), 0)
+           END
+      FROM tenancy.metric m
+     WHERE m.name = usage_quantity.metric;
+END;
+COMMENT ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) IS
+'What a tenant used of a metric between two times, the second excluded: the one place that aggregates, for reports and invoices alike. Result: in the unit of the metric; null for an unknown metric. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.usage_report(
+    tenant @extschema@.regtenant, from_time timestamptz, to_time timestamptz,
+    metric text DEFAULT NULL, bucket interval DEFAULT NULL)
+RETURNS TABLE (metric_name text, bucket_start timestamptz, quantity numeric, unit text)
+AS 'MODULE_PATHNAME', 'tenancy_usage_report'
+LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) IS
+'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, or null for one. Result: one row a metric and bucket, in the unit of the metric. Errors: 22023 bad times or bucket; 42704 unknown tenant or metric. Rights: the control plane, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.usage_flush() RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_usage_flush'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_flush() IS
+'Moves statement counters from shared memory to tenancy.usage_hour, as the background worker does. Result: how many tenants had any. Errors: 55000. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.usage_flush() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_flush() TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.storage_measure(max_tenants integer DEFAULT 100) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_storage_measure'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.storage_measure(integer) IS
+'Measures the storage of the tenants that were measured least recently. max_tenants: at most this many. Result: how many were. Errors: 22023. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.storage_measure(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.storage_measure(integer) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.tenant_stat_read(
+    OUT tenant_id uuid, OUT calls bigint, OUT rows bigint, OUT elapsed_us bigint, OUT cpu_us bigint,
+    OUT blocks_hit bigint, OUT blocks_read bigint, OUT blocks_dirtied bigint, OUT blocks_written bigint,
+    OUT temp_blocks_read bigint, OUT temp_blocks_written bigint, OUT wal_records bigint,
+    OUT wal_bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_tenant_stat_read'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.tenant_stat_read() IS
+'The live counters of this database, per tenant, since the server started. Rights: tenancy_admin, tenancy_auditor.';
+REVOKE ALL ON FUNCTION tenancy.tenant_stat_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.tenant_stat_read() TO tenancy_admin, tenancy_auditor;
+
+CREATE OR REPLACE VIEW tenancy.tenant_stat WITH (security_invoker = true) AS
+    SELECT s.tenant_id, t.slug, s.calls, s.rows, s.elapsed_us / 1000.0 AS elapsed_ms,
+           s.cpu_us / 1000.0 AS cpu_ms, s.blocks_hit, s.blocks_read, s.blocks_dirtied,
+           s.blocks_written, s.temp_blocks_read, s.temp_blocks_written, s.wal_records, s.wal_bytes
+      FROM tenancy.tenant_stat_read() s
+      LEFT JOIN tenancy.tenant t ON t.id = s.tenant_id;
+COMMENT ON VIEW tenancy.tenant_stat IS
+'Live statement counters per tenant since the server started; slug is null for work of no tenant.';
+REVOKE ALL ON tenancy.tenant_stat FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_stat TO tenancy_admin, tenancy_auditor;
+
