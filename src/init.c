@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "billing/billing.h"
 #include "catalog/extension.h"
 #include "catalog/registry.h"
 #include "context/context.h"
@@ -45,6 +46,7 @@ _PG_init(void)
 	job_init();
 	tenant_init();
 	meter_init();
+	billing_init();
 	worker_init();
 	hooks_install();
 }

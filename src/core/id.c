@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "core/function.h"
 #include "core/id.h"
 
 #include <ctype.h>
@@ -98,4 +99,10 @@ id_is_shaped(const char *text)
 			return false;
 	}
 	return digits == 2 * UUID_LEN && strcmp(text, braced ? "}" : "") == 0;
+}
+
+/* tenancy.id_new() → uuid */
+TENANCY_FUNCTION(id_new)
+{
+	PG_RETURN_UUID_P(id_new());
 }

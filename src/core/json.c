@@ -6,6 +6,7 @@
 
 #include "core/function.h"
 #include "core/json.h"
+#include "core/money.h"
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -68,19 +69,6 @@ has_type(JsonbValue *value, JsonType type)
 	return false;
 }
 
-static Numeric
-parse_numeric(const char *text)
-{
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-}
-
-static int
-compare_numeric(Numeric a, Numeric b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
 /* The names of a table of members, for a hint. */
 static char *
 list_names(const JsonRule *members)
@@ -128,10 +116,10 @@ static void
 validate_number(JsonbValue *value, const JsonRule *rule, const char *path, const char *what)
 {
 	if (rule->minimum != NULL &&
-		compare_numeric(value->val.numeric, parse_numeric(rule->minimum)) < 0)
+		numeric_compare(value->val.numeric, numeric_from_text(rule->minimum)) < 0)
 		fault(what, path, psprintf("at least %s", rule->minimum));
 	if (rule->maximum != NULL &&
-		compare_numeric(value->val.numeric, parse_numeric(rule->maximum)) > 0)
+		numeric_compare(value->val.numeric, numeric_from_text(rule->maximum)) > 0)
 		fault(what, path, psprintf("at most %s", rule->maximum));
 }
 

@@ -1,0 +1,124 @@
+/* billing: plans, subscriptions, invoices. */
+
+CREATE OR REPLACE FUNCTION @extschema@.plan_create(
+    id text, name text, tier text, pricing jsonb, limits jsonb DEFAULT '{}',
+    features jsonb DEFAULT '{}', support jsonb DEFAULT '{}', sla jsonb DEFAULT '{}')
+RETURNS tenancy.plan
+AS 'MODULE_PATHNAME', 'tenancy_plan_create'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.plan_create(text, text, text, jsonb, jsonb, jsonb, jsonb, jsonb) IS
+'Creates a plan with the first version of its price. id: lower-case letters, digits, underscores and hyphens. tier: starter, professional, enterprise or custom. pricing: type (fixed, usage_based, tiered, hybrid, custom), base_price, currency (ISO 4217), billing_period (monthly, quarterly, yearly), usage_metrics (name, metric, price, unit, and included or the name of a limit), metric and tiers (up_to, unit_price, flat_fee). limits: numbers by name, -1 is unlimited. features: true or false by name. support, sla: any objects. Result: the row. Errors: 22023 naming the path of the first fault; 42704 unknown metric or limit; 23505 exists. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.plan_create(text, text, text, jsonb, jsonb, jsonb, jsonb, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.plan_create(text, text, text, jsonb, jsonb, jsonb, jsonb, jsonb) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.plan_price_change(
+    plan text, pricing jsonb, valid_from timestamptz DEFAULT now())
+RETURNS tenancy.plan_price
+AS 'MODULE_PATHNAME', 'tenancy_plan_price_change'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.plan_price_change(text, jsonb, timestamptz) IS
+'Gives a plan a new version of its price; subscriptions that exist keep theirs. plan: id. pricing: as for plan_create(). valid_from: for subscriptions that start then or later. Result: the row of the version. Errors: 22023; 42704 unknown plan, metric or limit. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.plan_price_change(text, jsonb, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.plan_price_change(text, jsonb, timestamptz) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.rate(
+    pricing jsonb, limits jsonb, usage jsonb, part numeric, whole numeric,
+    OUT line integer, OUT description text, OUT metric text, OUT quantity numeric, OUT unit text,
+    OUT unit_price numeric, OUT amount numeric, OUT trace jsonb)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_rate'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) IS
+'Rates one period: the lines of its invoice. pricing, limits: of the plan. usage: quantities by metric. part, whole: the seconds billed and the seconds of the full period. Result: one row a line; amount is rounded half away from zero to the exponent of the currency. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.price_calculate(
+    price jsonb, quantity numeric, currency text)
+RETURNS numeric
+AS 'MODULE_PATHNAME', 'tenancy_price_calculate'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.price_calculate(jsonb, numeric, text) IS
+'What a quantity costs. price: model per_unit with unit_price, or graduated with tiers (up_to, unit_price, flat_fee); included is free. quantity: in the unit of the price. currency: ISO 4217. Result: the amount, rounded once, half away from zero, to the exponent of the currency. Errors: 22023 naming the path of the first fault. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION @extschema@.price_calculate(jsonb, numeric, text) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION @extschema@.subscription_create(
+    tenant @extschema@.regtenant, plan text, starts_at timestamptz DEFAULT now(), time_zone text DEFAULT 'UTC')
+RETURNS tenancy.subscription
+AS 'MODULE_PATHNAME', 'tenancy_subscription_create'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) IS
+'Subscribes a tenant to a plan, at the price in force at the start. tenant: slug or id. plan: id. starts_at: the anchor of all its periods. time_zone: the periods begin at civil times of this zone. Result: the row. Errors: 42704 unknown tenant or plan; 23505 the tenant has one that has not ended; 22023 unknown zone; 55000 the plan has no price then. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.subscription_cancel(
+    subscription uuid, reason text DEFAULT NULL, at_period_end boolean DEFAULT true)
+RETURNS tenancy.subscription
+AS 'MODULE_PATHNAME', 'tenancy_subscription_cancel'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) IS
+'Cancels a subscription. subscription: id. reason: for the record. at_period_end: whether it runs to the end of its period, or ends now with the base price billed to the second. Result: the row. Errors: 42704 unknown subscription; 55000 in another state. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_generate(
+    tenant @extschema@.regtenant, period tstzrange DEFAULT NULL)
+RETURNS tenancy.invoice
+AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
+'Drafts the invoice of the next period of a tenant that has ended. tenant: slug or id. period: the period expected, or null. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_finalize(
+    invoice uuid)
+RETURNS tenancy.invoice
+AS 'MODULE_PATHNAME', 'tenancy_invoice_finalize'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_finalize(uuid) IS
+'Finalizes a draft: gives it its number and due date; from then on it does not change. invoice: id. Result: the row; it is paid at once when its total is zero. Errors: 42704 unknown invoice; 55000 no draft. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_finalize(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_finalize(uuid) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_void(
+    invoice uuid, reason text)
+RETURNS tenancy.invoice
+AS 'MODULE_PATHNAME', 'tenancy_invoice_void'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_void(uuid, text) IS
+'Voids an open invoice; it keeps its number. invoice: id. reason: for the record. Result: the row. Errors: 42704 unknown invoice; 55000 in another state. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_void(uuid, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_void(uuid, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_explain(
+    invoice uuid)
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'tenancy_invoice_explain'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.invoice_explain(uuid) IS
+'Why an invoice says what it says. invoice: id. Result: one sentence a line. Errors: 42704 unknown invoice, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_explain(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_explain(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_html(
+    invoice uuid)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_invoice_html'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.invoice_html(uuid) IS
+'An invoice as a self-contained HTML page that prints on A4. invoice: id. Errors: 42704 unknown invoice, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_html(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_html(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.billing_run(
+    at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_billing_run'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.billing_run(timestamptz) IS
+'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing. at: the moment to bill up to. Result: one row: invoices, their lines, and subscriptions that failed, which tenancy.billing_failure tells about and which do not stop the others. Errors: 42501 within a tenant context. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.billing_run(timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.billing_run(timestamptz) TO tenancy_admin;
+

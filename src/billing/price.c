@@ -1,0 +1,373 @@
+/*
+ * billing/price.c
+ *		Rating: what a quantity costs.
+ *
+ * Pricing of the types "fixed", "usage_based", "tiered", "hybrid" and "custom" has up to
+ * three parts, each a line: a base price; per metric, the quantity above what is included
+ * times a price; and graduated tiers over one metric.  The type says which parts there
+ * must be.  A line is rounded once, half away from zero, to the exponent of the currency.
+ *
+ * Tiers are graduated as Stripe, Lago and OpenMeter have it: the upper bound of a tier
+ * belongs to it, and a flat fee is due for every tier that is entered.
+ */
+#include "postgres.h"
+
+#include "billing/price.h"
+#include "core/function.h"
+#include "core/json.h"
+#include "core/money.h"
+
+#include "utils/tuplestore.h"
+
+static const char *const pricing_types[] = {"custom", "fixed", "hybrid", "tiered", "usage_based",
+											NULL};
+static const char *const billing_periods[] = {"monthly", "quarterly", "yearly", NULL};
+
+static const char *
+check_currency(JsonbValue *value)
+{
+	char *code = pnstrdup(value->val.string.val, value->val.string.len);
+
+	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
+}
+
+static const JsonRule tier_members[] = {
+	{.name = "flat_fee", .type = JSON_NUMBER, .minimum = "0"},
+	{.name = "unit_price", .type = JSON_NUMBER, .minimum = "0"},
+	{.name = "up_to", .type = JSON_NUMBER, .minimum = "0", .is_nullable = true},
+	{.name = NULL},
+};
+static const JsonRule tier = {.type = JSON_OBJECT, .members = tier_members};
+
+static const JsonRule usage_members[] = {
+	{.name = "included", .type = JSON_NUMBER, .minimum = "0"},
+	{.name = "limit", .type = JSON_TEXT, .max_length = 63},
+	{.name = "metric", .type = JSON_TEXT, .is_required = true, .max_length = 63},
+	{.name = "name", .type = JSON_TEXT, .is_required = true, .max_length = 100},
+	{.name = "price", .type = JSON_NUMBER, .is_required = true, .minimum = "0"},
+	{.name = "unit", .type = JSON_TEXT, .is_required = true, .max_length = 32},
+	{.name = NULL},
+};
+static const JsonRule usage_metric = {.type = JSON_OBJECT, .members = usage_members};
+
+static const JsonRule pricing_members[] = {
+	{.name = "base_price", .type = JSON_NUMBER, .is_required = true, .minimum = "0"},
+	{.name = "billing_period", .type = JSON_TEXT, .is_required = true, .choices = billing_periods},
+	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
+	{.name = "metric", .type = JSON_TEXT, .max_length = 63},
+	{.name = "tiers", .type = JSON_ARRAY, .element = &tier, .max_length = 100},
+	{.name = "type", .type = JSON_TEXT, .is_required = true, .choices = pricing_types},
+	{.name = "usage_metrics", .type = JSON_ARRAY, .element = &usage_metric, .max_length = 100},
+	{.name = NULL},
+};
+
+/* Which parts each type of pricing must, may (neither) or must not have. */
+typedef enum Part
+{
+	PART_REFUSED,
+	PART_ALLOWED,
+	PART_REQUIRED
+} Part;
+
+static const struct
+{
+	const char *type;
+	Part usage;
+	Part tiers;
+} type_parts[] = {
+	{"custom", PART_ALLOWED, PART_ALLOWED}, {"fixed", PART_REFUSED, PART_REFUSED},
+	{"hybrid", PART_ALLOWED, PART_REQUIRED}, {"tiered", PART_REFUSED, PART_REQUIRED},
+	{"usage_based", PART_REQUIRED, PART_REFUSED},
+};
+
+static void
+check_part(const char *type, const char *name, Part part, bool is_there)
+{
+	if (part == PART_REQUIRED && !is_there)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid pricing: \"%s\" is missing", name),
+				errdetail("Pricing of type \"%s\" has it.", type));
+	if (part == PART_REFUSED && is_there)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid pricing: \"%s\" has no meaning", name),
+				errdetail("Pricing of type \"%s\" does not have it.", type));
+}
+
+/* The bounds rise, and the last tier alone is open. */
+static void
+validate_tiers(const Jsonb *tiers)
+{
+	int count = json_element_count(tiers);
+	Numeric previous = NULL;
+
+	for (int i = 0; i < count; i++)
+	{
+		Numeric up_to = json_numeric(json_element(tiers, i), "up_to");
+
+		if ((up_to == NULL) != (i == count - 1))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid pricing: \"tiers[%d].up_to\" must be %s", i,
+						   up_to == NULL ? "a number" : "absent"),
+					errdetail("The last tier, and no other, is open above."));
+		if (up_to != NULL && previous != NULL && numeric_compare(up_to, previous) <= 0)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid pricing: \"tiers[%d].up_to\" must be more than %s", i,
+						   numeric_text(previous)));
+		previous = up_to;
+	}
+}
+
+void
+pricing_validate(const Jsonb *pricing)
+{
+	char *type;
+	Jsonb *usage;
+	Jsonb *tiers;
+
+	json_validate(pricing, pricing_members, "pricing");
+	type = json_text(pricing, "type");
+	usage = json_member(pricing, "usage_metrics");
+	tiers = json_member(pricing, "tiers");
+	for (int i = 0; i < lengthof(type_parts); i++)
+	{
+		if (strcmp(type_parts[i].type, type) != 0)
+			continue;
+		check_part(type, "usage_metrics", type_parts[i].usage, json_element_count(usage) > 0);
+		check_part(type, "tiers", type_parts[i].tiers, json_element_count(tiers) > 0);
+		check_part(type, "metric",
+				   json_element_count(tiers) > 0 ? PART_REQUIRED : PART_REFUSED,
+				   json_text(pricing, "metric") != NULL);
+	}
+	validate_tiers(tiers);
+	for (int i = 0; i < json_element_count(usage); i++)
+	{
+		Jsonb *item = json_element(usage, i);
+
+		if (json_numeric(item, "included") != NULL && json_text(item, "limit") != NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid pricing: \"usage_metrics[%d]\" has both \"included\" and "
+						   "\"limit\"",
+						   i));
+	}
+}
+
+static Numeric
+or_zero(Numeric value)
+{
+	return value != NULL ? value : numeric_from_int(0);
+}
+
+Numeric
+rate_graduated(const Jsonb *tiers, Numeric quantity)
+{
+	Numeric total = numeric_from_int(0);
+	Numeric lower = numeric_from_int(0);
+
+	for (int i = 0; i < json_element_count(tiers); i++)
+	{
+		Jsonb *item = json_element(tiers, i);
+		Numeric up_to = json_numeric(item, "up_to");
+		Numeric upper = up_to == NULL || numeric_compare(quantity, up_to) < 0 ? quantity : up_to;
+
+		/* The first tier is entered even by nothing: its flat fee is due. */
+		if (i > 0 && numeric_compare(quantity, lower) <= 0)
+			break;
+		total = numeric_plus(total, or_zero(json_numeric(item, "flat_fee")));
+		total = numeric_plus(total,
+							 numeric_times(numeric_positive_part(numeric_minus(upper, lower)),
+										   or_zero(json_numeric(item, "unit_price"))));
+		lower = up_to != NULL ? up_to : lower;
+	}
+	return total;
+}
+
+/* What is included of a metric; NULL for all of it. */
+static Numeric
+included_quantity(const Jsonb *item, const Jsonb *limits)
+{
+	char *limit = json_text(item, "limit");
+	Numeric included = limit != NULL ? json_numeric(limits, limit) : json_numeric(item, "included");
+
+	if (limit != NULL && included != NULL &&
+		numeric_compare(included, numeric_from_int(0)) < 0)
+		return NULL;
+	return or_zero(included);
+}
+
+static void
+rate_base(RatedLine *line, const Jsonb *pricing, Numeric part, Numeric whole, int exponent)
+{
+	Numeric price = json_numeric(pricing, "base_price");
+	JsonBuilder trace;
+
+	line->description = "Base price";
+	line->metric = NULL;
+	line->unit = NULL;
+	line->quantity = numeric_from_int(1);
+	line->unit_price = price;
+	/* Multiply first: a quotient is cut to some 16 digits. */
+	line->amount =
+		money_round(numeric_over(numeric_times(price, part), whole), exponent);
+	json_begin(&trace);
+	json_put_text(&trace, "rule", "base");
+	json_put_numeric(&trace, "price", price);
+	json_put_numeric(&trace, "seconds_billed", part);
+	json_put_numeric(&trace, "seconds_of_period", whole);
+	line->trace = json_end(&trace);
+}
+
+static void
+rate_usage(RatedLine *line, const Jsonb *item, const Jsonb *limits, const Jsonb *usage,
+		   int exponent)
+{
+	Numeric used;
+	Numeric included = included_quantity(item, limits);
+	JsonBuilder trace;
+
+	line->metric = json_text(item, "metric");
+	used = or_zero(json_numeric(usage, line->metric));
+	line->description = json_text(item, "name");
+	line->unit = json_text(item, "unit");
+	line->unit_price = json_numeric(item, "price");
+	line->quantity = included == NULL ? numeric_from_int(0)
+									  : numeric_positive_part(numeric_minus(used, included));
+	line->amount = money_round(numeric_times(line->quantity, line->unit_price), exponent);
+	json_begin(&trace);
+	json_put_text(&trace, "rule", "overage");
+	json_put_text(&trace, "metric", line->metric);
+	json_put_numeric(&trace, "used", used);
+	json_put_numeric(&trace, "included", included);
+	json_put_text(&trace, "limit", json_text(item, "limit"));
+	json_put_numeric(&trace, "price", line->unit_price);
+	line->trace = json_end(&trace);
+}
+
+static void
+rate_tiers(RatedLine *line, const Jsonb *pricing, const Jsonb *tiers, const Jsonb *usage,
+		   int exponent)
+{
+	JsonBuilder trace;
+
+	line->metric = json_text(pricing, "metric");
+	line->description = line->metric;
+	line->unit = NULL;
+	line->quantity = or_zero(json_numeric(usage, line->metric));
+	line->unit_price = NULL;
+	line->amount = money_round(rate_graduated(tiers, line->quantity), exponent);
+	json_begin(&trace);
+	json_put_text(&trace, "rule", "graduated");
+	json_put_text(&trace, "metric", line->metric);
+	json_put_numeric(&trace, "used", line->quantity);
+	json_put_jsonb(&trace, "tiers", tiers);
+	line->trace = json_end(&trace);
+}
+
+static void
+put_line(ReturnSetInfo *result, int position, const RatedLine *line)
+{
+	bool nulls[8] = {false,
+					 false,
+					 line->metric == NULL,
+					 false,
+					 line->unit == NULL,
+					 line->unit_price == NULL,
+					 false,
+					 false};
+	Datum values[8] = {
+		Int32GetDatum(position),
+		CStringGetTextDatum(line->description),
+		line->metric != NULL ? CStringGetTextDatum(line->metric) : (Datum) 0,
+		NumericGetDatum(line->quantity),
+		line->unit != NULL ? CStringGetTextDatum(line->unit) : (Datum) 0,
+		line->unit_price != NULL ? NumericGetDatum(line->unit_price) : (Datum) 0,
+		NumericGetDatum(line->amount),
+		JsonbPGetDatum(line->trace),
+	};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * tenancy.rate(pricing jsonb, limits jsonb, usage jsonb, part numeric, whole numeric)
+ *     → TABLE(line, description, metric, quantity, unit, unit_price, amount, trace)
+ */
+TENANCY_FUNCTION(rate)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Jsonb *pricing = PG_GETARG_JSONB_P(0);
+	Jsonb *limits = PG_GETARG_JSONB_P(1);
+	Jsonb *usage = PG_GETARG_JSONB_P(2);
+	Jsonb *metrics = json_member(pricing, "usage_metrics");
+	Jsonb *tiers = json_member(pricing, "tiers");
+	int exponent = currency_exponent(json_text(pricing, "currency"));
+	int position = 0;
+	RatedLine line;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!numeric_is_zero(json_numeric(pricing, "base_price")))
+	{
+		rate_base(&line, pricing, PG_GETARG_NUMERIC(3), PG_GETARG_NUMERIC(4), exponent);
+		put_line(result, ++position, &line);
+	}
+	for (int i = 0; i < json_element_count(metrics); i++)
+	{
+		rate_usage(&line, json_element(metrics, i), limits, usage, exponent);
+		if (!numeric_is_zero(line.quantity))
+			put_line(result, ++position, &line);
+	}
+	if (json_element_count(tiers) > 0)
+	{
+		rate_tiers(&line, pricing, tiers, usage, exponent);
+		put_line(result, ++position, &line);
+	}
+	return (Datum) 0;
+}
+
+static const char *const price_models[] = {"graduated", "per_unit", NULL};
+static const JsonRule price_members[] = {
+	{.name = "included", .type = JSON_NUMBER, .minimum = "0"},
+	{.name = "model", .type = JSON_TEXT, .is_required = true, .choices = price_models},
+	{.name = "tiers", .type = JSON_ARRAY, .element = &tier, .max_length = 100},
+	{.name = "unit_price", .type = JSON_NUMBER, .minimum = "0"},
+	{.name = NULL},
+};
+
+/* price_calculate(price jsonb, quantity numeric, currency text) → numeric */
+TENANCY_FUNCTION(price_calculate)
+{
+	Jsonb *price = PG_GETARG_JSONB_P(0);
+	Numeric quantity = required_numeric(fcinfo, 1, "quantity");
+	int exponent = currency_exponent(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	Numeric amount;
+
+	json_validate(price, price_members, "price");
+	quantity = numeric_positive_part(
+		numeric_minus(quantity, or_zero(json_numeric(price, "included"))));
+	if (strcmp(json_text(price, "model"), "graduated") == 0)
+	{
+		Jsonb *tiers = json_member(price, "tiers");
+
+		if (json_element_count(tiers) == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid price: \"tiers\" is missing"));
+		validate_tiers(tiers);
+		amount = rate_graduated(tiers, quantity);
+	}
+	else
+	{
+		Numeric unit_price = json_numeric(price, "unit_price");
+
+		if (unit_price == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid price: \"unit_price\" is missing"));
+		amount = numeric_times(quantity, unit_price);
+	}
+	PG_RETURN_NUMERIC(money_round(amount, exponent));
+}
