@@ -21,14 +21,22 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -Isrc -MMD -MP -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lsodium
-EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build
+
+REGRESS = $(sort $(basename $(notdir $(wildcard sql/*.sql))))
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
+ifneq ($(wildcard $(PGXS)),)
 # No bitcode: nothing here is worth inlining into a JIT-compiled expression.
 override with_llvm = no
 include $(PGXS)
+else
+# The goals below install PostgreSQL first and then call make again.
+all install:
+	@echo "PostgreSQL's pg_config is missing: run \"make setup\"" >&2; exit 1
+endif
 
 -include $(OBJS:.o=.d)
 
@@ -37,3 +45,31 @@ include $(PGXS)
 # else fails the install instead of surviving it.
 $(SCRIPT): $(FRAGMENTS) pg_tenancy.control Makefile
 	sed -e 's/^CREATE OR REPLACE /CREATE /' $(FRAGMENTS) > $@
+
+# PostgreSQL's own headers have unused parameters and mixed signs throughout, and our
+# tables leave out what is zero.
+STRICT = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Werror
+
+.PHONY: setup demo test strict bench format help
+
+setup: ## install what is missing (apt)
+	@test/setup
+
+demo: setup ## watch a database create tenants, keep them apart, meter and bill them
+	@$(MAKE) -s --no-print-directory all
+	@demo/run
+
+test: setup ## build with warnings as errors and run every suite
+	@test/run $(ONLY)
+
+# Objects of another build must not pass for strict ones.
+strict:
+	@test -f build/strict || find src -name '*.o' -delete
+	@$(MAKE) -s --no-print-directory all WERROR="$(STRICT)"
+	@mkdir -p build && touch build/strict
+
+format: ## lay out the C files
+	clang-format -i $(shell find src -name '*.[ch]')
+
+help: ## list these goals
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16

@@ -1,0 +1,75 @@
+# Helpers for TAP programs in bash: assertions, and a cluster that is stopped on every way out.
+#
+#   . "$(dirname "$0")/lib.sh"
+#   cluster_start [options of test/cluster]
+#   is "$(sql 'SELECT 1')" 1 "a query works"
+#   done_testing
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+tap_count=0
+tap_failed=0
+cluster_dir=$top/build/cluster/$(basename "${0%.t}")
+
+ok() { # ok STATUS NAME
+	tap_count=$((tap_count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $tap_count - $2"
+	else
+		echo "not ok $tap_count - $2"
+		tap_failed=$((tap_failed + 1))
+	fi
+}
+
+is() { # is GOT EXPECTED NAME
+	if [ "$1" = "$2" ]; then ok 0 "$3"; else
+		ok 1 "$3"
+		echo "$1" | sed 's/^/#      got: /'
+		echo "$2" | sed 's/^/# expected: /'
+	fi
+}
+
+like() { # like GOT REGEX NAME
+	if [[ "$1" =~ $2 ]]; then ok 0 "$3"; else
+		ok 1 "$3"
+		echo "$1" | sed 's/^/#      got: /'
+		echo "#  pattern: $2"
+	fi
+}
+
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 0
+}
+
+done_testing() {
+	echo "1..$tap_count"
+	exit "$tap_failed"
+}
+
+cluster_start() {
+	trap cluster_stop EXIT
+	trap 'exit 130' INT TERM
+	eval "$("$top/test/cluster" start "$cluster_dir" "$@")"
+	server_log=$PGHOST/log
+}
+
+cluster_stop() {
+	"$top/test/cluster" stop "$cluster_dir"
+}
+
+cluster_restart() {
+	"$top/test/cluster" restart "$cluster_dir" "${1:-fast}"
+}
+
+# One value or rows, unaligned; errors go to the output, so that like() can look at them.
+sql() {
+	psql -XAtq -v VERBOSITY=verbose -d "${2:-app}" -c "$1" 2>&1
+}
+
+# Wait until a query returns what is expected, at most so many seconds.
+wait_for() { # wait_for SECONDS QUERY EXPECTED
+	local deadline=$((SECONDS + $1))
+	while [ "$(sql "$2")" != "$3" ]; do
+		[ $SECONDS -lt $deadline ] || return 1
+		sleep 0.1
+	done
+}
