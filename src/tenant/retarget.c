@@ -120,8 +120,21 @@ is_qualified_name(const char *literal, const char *prefix)
 	return true;
 }
 
+static bool
+is_among(List *names, const Token *token)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		if (token->text != NULL && strcmp(lfirst(cell), token->text) == 0)
+			return true;
+	}
+	return false;
+}
+
 char *
-retarget_body(const char *body, const char *schema, const char *function)
+retarget_body(const char *body, const char *schema, const char *function, List *objects)
 {
 	const char *quoted = quote_identifier(schema);
 	int count;
@@ -146,7 +159,8 @@ retarget_body(const char *body, const char *schema, const char *function)
 		if (in_path && token->text != NULL && strcmp(token->text, schema) == 0)
 			replacement = token->code == TOKEN_SCONST ? "'" PLACEHOLDER_SCHEMA "'"
 													  : PLACEHOLDER_SCHEMA;
-		else if (is_name(token, schema) && i + 1 < count && tokens[i + 1].code == '.')
+		else if (is_name(token, schema) && i + 2 < count && tokens[i + 1].code == '.' &&
+				 (objects == NIL || is_among(objects, &tokens[i + 2])))
 			replacement = PLACEHOLDER_SCHEMA;
 		else if (token->code == TOKEN_SCONST && is_qualified_name(token->text, quoted))
 			replacement = quote_literal_cstr(

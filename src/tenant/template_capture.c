@@ -29,6 +29,15 @@ GATE_STATEMENT(template_units, QUERY_UNITS, OIDOID);
 GATE_STATEMENT(template_edges, QUERY_EDGES, OIDOID);
 GATE_STATEMENT(template_finish, QUERY_FINISH, OIDOID);
 
+GATE_STATEMENT(template_object_names,
+			   "SELECT o.name::text FROM ("
+			   "   SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = $1"
+			   "   UNION SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = $1"
+			   "   UNION SELECT t.typname FROM pg_catalog.pg_type t WHERE t.typnamespace = $1) o(name)"
+			   " WHERE EXISTS (SELECT FROM pg_catalog.pg_class c"
+			   "               WHERE c.relnamespace = $1 AND c.relname = $2)",
+			   OIDOID, NAMEOID);
+
 /* An object with what must be made before it. */
 typedef struct Unit
 {
@@ -46,7 +55,7 @@ typedef struct Unit
  * search_path of the header, can the old name of the schema have stayed.
  */
 static char *
-retarget_function(const Unit *unit, const char *schema)
+retarget_function(const Unit *unit, const char *schema, List *objects)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(unit->object_id));
 	Form_pg_proc function;
@@ -73,7 +82,7 @@ retarget_function(const Unit *unit, const char *schema)
 		char *tail = place + strlen(body);
 
 		if (strcmp(language, "sql") == 0 || strcmp(language, "plpgsql") == 0)
-			body = retarget_body(body, schema, NameStr(function->proname));
+			body = retarget_body(body, schema, NameStr(function->proname), objects);
 		else if (strstr(body, schema) != NULL)
 			ereport(WARNING,
 					errmsg("function \"%s\" may name schema \"%s\" in language %s",
@@ -193,6 +202,8 @@ template_capture(Oid schema, int *count)
 	GateRows *rows;
 	GateRows *edges;
 	GateRows *finish;
+	GateRows *names;
+	List *objects = NIL;
 	Unit *units;
 
 	require_clonable(schema, name);
@@ -207,6 +218,10 @@ template_capture(Oid schema, int *count)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 
+	names = gate_run(&template_object_names, EXPECT_ANY, gate_oid(schema), gate_name(name));
+	for (int64 i = 0; i < names->count; i++)
+		objects = lappend(objects, row_text(names, i, 0));
+
 	units = palloc0(sizeof(Unit) * Max(rows->count, 1));
 	for (int64 i = 0; i < rows->count; i++)
 	{
@@ -217,7 +232,7 @@ template_capture(Oid schema, int *count)
 		unit->kind = row_text(rows, i, 3);
 		unit->ddl = row_text(rows, i, 4);
 		if (unit->class_id == ProcedureRelationId)
-			unit->ddl = retarget_function(unit, name);
+			unit->ddl = retarget_function(unit, name, objects);
 	}
 	link_units(units, rows->count, edges);
 

@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 /* What stands for the new schema and its roles in captured DDL. */
 #define PLACEHOLDER_SCHEMA "@tenant_schema@"
 #define PLACEHOLDER_OWNER "@tenant_owner@"
@@ -27,6 +29,11 @@ typedef struct CapturedStatement
 extern CapturedStatement *template_capture(Oid schema, int *count);
 
 /* Re-target the text of a function from one schema to the placeholder (retarget.c). */
-extern char *retarget_body(const char *body, const char *schema, const char *function);
+/*
+ * "objects" holds the names of the schema's objects where the schema's own name is
+ * ambiguous, since a relation in it has the same; it is NIL where it is not.
+ */
+extern char *retarget_body(const char *body, const char *schema, const char *function,
+						   List *objects);
 extern char *retarget_search_path(const char *header, const char *schema);
 extern char *replace_all(const char *text, const char *from, const char *to);

@@ -8,6 +8,11 @@
  */
 #pragma once
 
+/* Functions that somebody created, and not the constructors that come with a range type. */
+#define BY_HAND                                                                                    \
+	" AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass"               \
+	"                 AND i.objid = p.oid AND i.deptype = 'i')"
+
 /* What a schema may hold that cannot be cloned: (description) of the first. */
 #define QUERY_UNSUPPORTED                                                                          \
 	"SELECT pg_catalog.pg_describe_object(o.classid, o.objid, 0) FROM ("                           \
@@ -19,7 +24,7 @@
 	"    AND t.typtype = 'b' AND t.typelem <> 0 AND t.typcategory <> 'A'"                          \
 	" UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p"                                  \
 	"  WHERE p.pronamespace = $1 AND (p.prokind = 'a'"                                             \
-	"    OR p.prolang IN (SELECT l.oid FROM pg_language l WHERE l.lanname IN ('c', 'internal')))"  \
+	"    OR p.prolang IN (SELECT l.oid FROM pg_language l WHERE l.lanname IN ('c', 'internal')))" BY_HAND \
 	" UNION ALL SELECT 'pg_operator'::regclass, x.oid FROM pg_operator x WHERE x.oprnamespace = $1" \
 	" UNION ALL SELECT 'pg_opclass'::regclass, x.oid FROM pg_opclass x WHERE x.opcnamespace = $1"  \
 	" UNION ALL SELECT 'pg_opfamily'::regclass, x.oid FROM pg_opfamily x WHERE x.opfnamespace = $1" \
@@ -83,7 +88,7 @@
 	"   AND (t.typtype <> 'c' OR tc.relkind = 'c')"                                                \
 	/* functions and procedures; C re-targets the body */                                          \
 	" UNION ALL SELECT 'pg_proc'::regclass, p.oid, 2, 'function', pg_get_functiondef(p.oid)"       \
-	"  FROM pg_proc p WHERE p.pronamespace = $1 AND p.prokind <> 'a'"                              \
+	"  FROM pg_proc p WHERE p.pronamespace = $1 AND p.prokind <> 'a'" BY_HAND                      \
 	/* sequences, but for those of identity columns */                                             \
 	" UNION ALL SELECT 'pg_class'::regclass, c.oid, 3, 'sequence',"                                \
 	"  format('CREATE %sSEQUENCE %s ', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END," \
@@ -235,7 +240,10 @@
 	" UNION ALL SELECT 'pg_type'::regclass, r.rngmultitypid, 'pg_type'::regclass, r.rngtypid"      \
 	"   FROM pg_range r JOIN pg_type t ON t.oid = r.rngtypid WHERE t.typnamespace = $1"            \
 	" UNION ALL SELECT 'pg_proc'::regclass, p.oid, 'pg_proc'::regclass, p.oid"                     \
-	"   FROM pg_proc p WHERE p.pronamespace = $1"                                                  \
+	"   FROM pg_proc p WHERE p.pronamespace = $1" BY_HAND                                          \
+	" UNION ALL SELECT 'pg_proc'::regclass, p.oid, 'pg_type'::regclass, i.refobjid"                \
+	"   FROM pg_proc p JOIN pg_depend i ON i.classid = 'pg_proc'::regclass AND i.objid = p.oid"    \
+	"    AND i.deptype = 'i' AND i.refclassid = 'pg_type'::regclass WHERE p.pronamespace = $1"     \
 	" UNION ALL SELECT 'pg_attrdef'::regclass, d.oid,"                                             \
 	"        CASE WHEN a.attgenerated <> '' THEN 'pg_class'::regclass ELSE 'pg_attrdef'::regclass END," \
 	"        CASE WHEN a.attgenerated <> '' THEN d.adrelid ELSE d.oid END"                         \
@@ -383,9 +391,11 @@
 	"  FROM (SELECT o.objid, o.what, o.name, x.is_grantable, " ACL_ROLE(o.owner) " AS role,"       \
 	"               string_agg(x.privilege_type || CASE WHEN o.attname IS NULL THEN ''"            \
 	"                          ELSE format(' (%I)', o.attname) END, ', ' ORDER BY x.privilege_type) AS privileges" \
-	"          FROM (SELECT c.oid AS objid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS what," \
-	"                       c.oid::regclass::text AS name, c.relacl AS acl, c.relowner AS owner,"  \
-	"                       NULL::name AS attname"                                                 \
+	"          FROM (SELECT n.oid AS objid, 'SCHEMA' AS what, quote_ident(n.nspname) AS name,"      \
+	"                       n.nspacl AS acl, n.nspowner AS owner, NULL::name AS attname"           \
+	"                  FROM pg_namespace n WHERE n.oid = $1"                                       \
+	"                UNION ALL SELECT c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END," \
+	"                       c.oid::regclass::text, c.relacl, c.relowner, NULL"                     \
 	"                  FROM pg_class c WHERE c.relnamespace = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'S')" \
 	"                UNION ALL SELECT c.oid, 'TABLE', c.oid::regclass::text, a.attacl, c.relowner, a.attname" \
 	"                  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"                  \

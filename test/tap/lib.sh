@@ -48,7 +48,9 @@ done_testing() {
 cluster_start() {
 	trap cluster_stop EXIT
 	trap 'exit 130' INT TERM
-	eval "$("$top/test/cluster" start "$cluster_dir" "$@")"
+	local environment
+	environment=$("$top/test/cluster" start "$cluster_dir" "$@") || { echo "Bail out! no cluster"; exit 1; }
+	eval "$environment"
 	server_log=$PGHOST/log
 }
 
