@@ -57,7 +57,7 @@ setup: ## install what is missing (apt)
 
 demo: setup ## watch a database create tenants, keep them apart, meter and bill them
 	@$(MAKE) -s --no-print-directory all
-	@demo/run
+	@test/demo/run
 
 test: setup ## build with warnings as errors and run every suite
 	@test/run $(ONLY)

@@ -215,6 +215,11 @@ explain_line(const GateRows *rows, int64 row)
 	Jsonb *trace = row_jsonb(rows, row, 5);
 	char *rule = json_text(trace, "rule");
 
+	if (strcmp(rule, "base") == 0 &&
+		numeric_compare(json_numeric(trace, "seconds_billed"),
+						json_numeric(trace, "seconds_of_period")) == 0)
+		return psprintf("%s: %s for the whole period = %s %s.", description,
+						or_text(json_numeric(trace, "price"), "0"), amount, currency);
 	if (strcmp(rule, "base") == 0)
 		return psprintf("%s: %s for the period, of which %s of %s seconds are billed: %s %s.",
 						description, or_text(json_numeric(trace, "price"), "0"),

@@ -22,6 +22,7 @@
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
+#include "core/settings.h"
 #include "job/kind.h"
 
 #include "access/xact.h"
@@ -249,7 +250,7 @@ billing_run(TimestampTz at)
 static void
 run_billing_job(void)
 {
-	BillingResult result = billing_run(clock_wall());
+	BillingResult result = billing_run(clock_wall() - setting_billing_grace * USECS_PER_SEC);
 
 	/* An error would undo the invoices of the others. */
 	if (result.failed > 0)

@@ -13,7 +13,9 @@
 #include "utils/guc.h"
 
 #define ONE_HOUR_MS (3600 * 1000)
+#define SECONDS_PER_DAY (24 * 3600)
 
+int setting_billing_grace;
 char *setting_compatible_settings;
 int setting_max_databases;
 int setting_max_tenants;
@@ -63,6 +65,18 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
+	{
+		.name = "tenancy.billing_grace",
+		.type = SETTING_INT,
+		.variable = &setting_billing_grace,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 3600,
+		.minimum = 0,
+		.maximum = 30 * SECONDS_PER_DAY,
+		.what = "How long after its end a period is billed by the periodic run.",
+		.when = "Usage that applications report later than this does not reach its invoice.",
+	},
 	{
 		.name = "tenancy.compatible_settings",
 		.type = SETTING_STRING,

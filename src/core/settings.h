@@ -15,6 +15,7 @@ typedef enum MeteringLevel
 	METERING_FULL /* and the CPU time of the process */
 } MeteringLevel;
 
+extern int setting_billing_grace; /* seconds */
 extern char *setting_compatible_settings;
 extern int setting_max_databases;
 extern int setting_max_tenants;
