@@ -70,7 +70,9 @@ judge(Oid relid, Oid role)
 				return OTHER_TENANT;
 			if (tenant == NULL && !is_owner_or_superuser(relid, role))
 				return NO_CONTEXT;
-			context_note_touched(&owner);
+			/* What we do ourselves, as the owner, is not the tenant's work. */
+			if (!InSecurityRestrictedOperation())
+				context_note_touched(&owner);
 			return ALLOWED;
 
 		case SCOPE_SHARED:

@@ -26,6 +26,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/cmdtag.h"
+#include "tcop/pquery.h"
 #include "tcop/utility.h"
 
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -90,10 +91,20 @@ check_lock(LockStmt *statement)
 	}
 }
 
+/*
+ * What the client sent runs in a portal.  A statement of ours that runs outside of one
+ * (reading a literal of type regtenant while a query is parsed) is no statement of its.
+ */
+static inline bool
+is_clients_statement(void)
+{
+	return nesting_level == 0 && ActivePortal != NULL;
+}
+
 static void
 on_executor_run(EXECUTOR_RUN_PARAMS)
 {
-	bool is_metered = nesting_level == 0 && meter_begin(!query->already_executed);
+	bool is_metered = is_clients_statement() && meter_begin(!query->already_executed);
 
 	nesting_level++;
 	PG_TRY();
@@ -116,7 +127,7 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 static void
 on_executor_finish(QueryDesc *query)
 {
-	bool is_metered = nesting_level == 0 && query->operation != CMD_SELECT && meter_begin(false);
+	bool is_metered = is_clients_statement() && query->operation != CMD_SELECT && meter_begin(false);
 
 	nesting_level++;
 	PG_TRY();
@@ -168,7 +179,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	if (context == PROCESS_UTILITY_TOPLEVEL)
 		database = worker_before_utility(node);
 
-	is_metered = nesting_level == 0 && meter_begin(true);
+	is_metered = is_clients_statement() && meter_begin(true);
 	nesting_level++;
 	PG_TRY();
 	{

@@ -23,7 +23,7 @@ GATE_STATEMENT(metric_insert,
 GATE_LOOKUP(metric_known, "SELECT FROM tenancy.metric m WHERE m.name = $1", TEXTOID);
 GATE_LOOKUP(bucket_count,
 			"SELECT pg_catalog.count(*) FROM ("
-			"  SELECT FROM pg_catalog.generate_series($1, $2 - interval '1 microsecond', $3)"
+			"  SELECT pg_catalog.generate_series($1, $2 - interval '1 microsecond', $3)"
 			"  LIMIT $4 + 1) b",
 			TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, INT8OID);
 

@@ -1,0 +1,47 @@
+-- Periodic work, driven by SQL.
+SELECT * FROM no_plan();
+SELECT set_eq('SELECT name FROM tenancy.job_kind', ARRAY['billing.run', 'job.retention', 'metering.flush', 'storage.measure'], 'the kinds');
+-- the worker is kept away by leases of our own making: the clock of this session is ahead
+SET tenancy.test_clock = '2100-01-01 00:00+00';
+SELECT set_eq('SELECT kind, state FROM job_run_due()', $$VALUES ('billing.run', 'succeeded'), ('job.retention', 'succeeded'), ('storage.measure', 'succeeded')$$, 'all are due, once');
+SELECT is((SELECT count(*) FROM job_run_due()), 0::bigint, 'and not at once again');
+SELECT is((SELECT count(*) FROM tenancy.schedule WHERE next_run_at < '2100-01-01 00:00+00'), 0::bigint, 'what was missed is not made up for');
+SELECT is((SELECT count(*) FROM tenancy.schedule WHERE lease_until IS NOT NULL), 0::bigint, 'no lease is left');
+SET tenancy.test_clock = '2100-01-01 00:05+00';
+SELECT set_eq('SELECT kind FROM job_run_due()', ARRAY['storage.measure'], 'each at its interval');
+SELECT is((schedule_set('storage.measure', every => '1 minute')).every, interval '1 minute', 'an interval is changed');
+SET tenancy.test_clock = '2100-01-01 00:06+00';
+SELECT set_eq('SELECT kind FROM job_run_due()', ARRAY['storage.measure'], 'and holds');
+SELECT is((schedule_set('storage.measure', enabled => false)).enabled, false, 'a kind is switched off');
+SET tenancy.test_clock = '2100-01-01 00:30+00';
+SELECT is_empty('SELECT kind FROM job_run_due()', 'and does not run');
+SELECT throws_ok($$SELECT schedule_set('none')$$, '42704', NULL, 'an unknown kind');
+SELECT throws_ok($$SELECT schedule_set('metering.flush')$$, '42704', NULL, 'one that has no schedule');
+SELECT throws_ok($$SELECT schedule_set('billing.run', every => '0')$$, '22023', NULL, 'no interval');
+SELECT throws_ok('SELECT job_run_due(0)', '22023', NULL, 'no jobs');
+
+-- a failure is recorded and tried again later and later
+CREATE FUNCTION public.sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire' USING ERRCODE = '58030'; END $$;
+CREATE TRIGGER sabotage BEFORE DELETE ON tenancy.job_run EXECUTE FUNCTION public.sabotage();
+SET tenancy.test_clock = '2100-01-02 00:00+00';
+SELECT results_eq($$SELECT state, error FROM job_run_due() WHERE kind = 'job.retention'$$, $$VALUES ('failed', 'disk on fire')$$, 'a failure');
+SELECT results_eq($$SELECT state, error, sqlstate FROM tenancy.job_run WHERE kind = 'job.retention' ORDER BY started_at DESC LIMIT 1$$, $$VALUES ('failed', 'disk on fire', '58030')$$, 'is recorded');
+SELECT results_eq($$SELECT last_error, failures FROM tenancy.schedule WHERE kind = 'job.retention'$$, $$VALUES ('disk on fire', 1)$$, 'and shown');
+SELECT cmp_ok((SELECT next_run_at - '2100-01-02 00:00+00' FROM tenancy.schedule WHERE kind = 'job.retention'), '<', interval '40 seconds', 'tried again soon');
+SET tenancy.test_clock = '2100-01-02 00:01+00';
+SELECT count(*) FROM job_run_due() \g /dev/null
+SELECT cmp_ok((SELECT next_run_at - '2100-01-02 00:01+00' FROM tenancy.schedule WHERE kind = 'job.retention'), '>', interval '40 seconds', 'then later');
+DROP TRIGGER sabotage ON tenancy.job_run;
+SET tenancy.test_clock = '2100-01-02 01:00+00';
+SELECT count(*) FROM job_run_due() \g /dev/null
+SELECT results_eq($$SELECT last_error, failures FROM tenancy.schedule WHERE kind = 'job.retention'$$, $$VALUES (NULL::text, 0)$$, 'a success clears it');
+SET tenancy.test_clock = '2100-03-01 00:00+00';
+SELECT count(*) FROM job_run_due() \g /dev/null
+SELECT is((SELECT count(*) FROM tenancy.job_run WHERE started_at < '2100-01-30'), 0::bigint, 'the history is bounded');
+RESET tenancy.test_clock;
+
+CREATE ROLE job_nobody;
+SET ROLE job_nobody;
+SELECT throws_ok('SELECT job_run_due()', '42501', NULL, 'not for everybody');
+RESET ROLE;
+SELECT * FROM finish();
