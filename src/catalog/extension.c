@@ -16,6 +16,7 @@
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -28,6 +29,7 @@
 static enum { UNKNOWN, ABSENT, PRESENT } presence = UNKNOWN;
 static Oid tables_schema;
 static Oid public_schema;
+static Oid owner;
 
 static void
 forget(Datum arg, int cache_id, uint32 hash)
@@ -83,6 +85,7 @@ extension_is_ready(void)
 		return false;
 	}
 	public_schema = find_public_schema(extension);
+	owner = get_role_oid(TENANCY_OWNER, false);
 	presence = PRESENT;
 	return true;
 }
@@ -107,6 +110,12 @@ Oid
 extension_tables_schema(void)
 {
 	return extension_is_ready() ? tables_schema : InvalidOid;
+}
+
+Oid
+extension_owner(void)
+{
+	return presence == PRESENT ? owner : InvalidOid;
 }
 
 Oid

@@ -28,4 +28,7 @@ extern Oid extension_tables_schema(void);
 /* The table tenancy.<name>; InvalidOid when the extension is not created. */
 extern Oid extension_relation(const char *name);
 
+/* The role tenancy_owner, valid while extension_is_ready(). */
+extern Oid extension_owner(void);
+
 extern void extension_init(void);

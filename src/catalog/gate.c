@@ -185,7 +185,7 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 		nulls[i] = arguments[i].isnull ? 'n' : ' ';
 	}
 
-	switch_to(&scope, get_role_oid(TENANCY_OWNER, false), SECURITY_LOCAL_USERID_CHANGE,
+	switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE,
 			  OUR_SEARCH_PATH);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -515,7 +515,7 @@ TENANCY_FUNCTION(gate_check)
 		Datum name = CStringGetTextDatum((*entry)->name);
 		bool isnull = false;
 
-		switch_to(&scope, get_role_oid(TENANCY_OWNER, false), SECURITY_LOCAL_USERID_CHANGE,
+		switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE,
 				  OUR_SEARCH_PATH);
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");

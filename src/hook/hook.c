@@ -26,7 +26,6 @@
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/cmdtag.h"
-#include "tcop/pquery.h"
 #include "tcop/utility.h"
 
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -92,13 +91,14 @@ check_lock(LockStmt *statement)
 }
 
 /*
- * What the client sent runs in a portal.  A statement of ours that runs outside of one
- * (reading a literal of type regtenant while a query is parsed) is no statement of its.
+ * Some statements of ours run before the client's does: reading a literal of type
+ * regtenant while a query is parsed, looking a relation up while it is started.  They
+ * run as tenancy_owner, as whom nobody logs in.
  */
 static inline bool
 is_clients_statement(void)
 {
-	return nesting_level == 0 && ActivePortal != NULL;
+	return nesting_level == 0 && GetUserId() != extension_owner();
 }
 
 static void
