@@ -140,6 +140,8 @@ context_attributed_tenant(void)
 {
 	if (current.is_set)
 		return &current.tenant;
+	if (first.is_set)
+		return &first.tenant;
 	return touched.is_set ? &touched.tenant : NULL;
 }
 

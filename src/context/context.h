@@ -30,8 +30,9 @@ extern const char *context_actor(void);
 extern void context_require_none(const char *what);
 
 /*
- * The tenant whose work this transaction is: the one entered, else the first whose
- * schema a statement touched; NULL for none.
+ * The tenant whose work this transaction is: the one entered, even where the entry
+ * was rolled back to a savepoint, else the first whose schema a statement touched; NULL
+ * for none.
  */
 extern const pg_uuid_t *context_attributed_tenant(void);
 extern void context_note_touched(const pg_uuid_t *tenant);

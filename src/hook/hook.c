@@ -22,6 +22,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
@@ -33,6 +34,7 @@ static shmem_startup_hook_type previous_shmem_startup = NULL;
 static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
+static ExecutorStart_hook_type previous_start = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 
@@ -65,7 +67,7 @@ on_check_permissions(CHECK_PERMS_PARAMS)
 	return guard_check_permissions(CHECK_PERMS_LIST, raise_error);
 }
 
-/* TRUNCATE asks no permission of the executor. */
+/* TRUNCATE asks no permission of the executor.  What drops the extension may be any DROP. */
 static void
 on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
 {
@@ -73,6 +75,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		previous_object_access(access, class_id, object_id, sub_id, argument);
 	if (access == OAT_TRUNCATE && class_id == RelationRelationId && extension_is_ready())
 		(void) guard_check_relation(object_id, GetUserId(), true);
+	if (access == OAT_DROP && class_id == ExtensionRelationId)
+		meter_note_dropped(object_id);
 }
 
 /* Neither does LOCK TABLE. */
@@ -90,21 +94,45 @@ check_lock(LockStmt *statement)
 	}
 }
 
-/*
- * Some statements of ours run before the client's does: reading a literal of type
- * regtenant while a query is parsed, looking a relation up while it is started.  They
- * run as tenancy_owner, as whom nobody logs in.
- */
-static inline bool
-is_clients_statement(void)
+/* A statement of the client; not what a rule adds to it. */
+static bool
+is_client_query(const QueryDesc *query)
 {
-	return nesting_level == 0 && GetUserId() != extension_owner();
+	return meter_is_client_statement() && query->plannedstmt->canSetTag;
+}
+
+/*
+ * A call is counted here, so that one refused for want of permission is.  Parameters of
+ * pruning are evaluated here too, by functions that may run statements of their own.
+ */
+static void
+on_executor_start(QueryDesc *query, int flags)
+{
+	bool is_metered = nesting_level == 0 && meter_begin();
+
+	if (is_metered && is_client_query(query))
+		meter_count_query(query->operation);
+	nesting_level++;
+	PG_TRY();
+	{
+		if (previous_start)
+			previous_start(query, flags);
+		else
+			standard_ExecutorStart(query, flags);
+	}
+	PG_FINALLY();
+	{
+		nesting_level--;
+		if (is_metered)
+			meter_end(0);
+	}
+	PG_END_TRY();
 }
 
 static void
 on_executor_run(EXECUTOR_RUN_PARAMS)
 {
-	bool is_metered = is_clients_statement() && meter_begin(!query->already_executed);
+	bool is_metered = nesting_level == 0 && meter_begin();
 
 	nesting_level++;
 	PG_TRY();
@@ -118,16 +146,17 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 	{
 		nesting_level--;
 		if (is_metered)
-			meter_end(query->estate->es_processed);
+			meter_end(is_client_query(query) ? query->estate->es_processed : 0);
 	}
 	PG_END_TRY();
 }
 
-/* AFTER triggers and foreign key checks run here. */
+/* AFTER triggers, foreign key checks and the rest of writing WITH queries run here. */
 static void
 on_executor_finish(QueryDesc *query)
 {
-	bool is_metered = is_clients_statement() && query->operation != CMD_SELECT && meter_begin(false);
+	bool has_work = query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
+	bool is_metered = nesting_level == 0 && has_work && meter_begin();
 
 	nesting_level++;
 	PG_TRY();
@@ -150,7 +179,10 @@ on_executor_finish(QueryDesc *query)
 static uint64
 utility_rows(const QueryCompletion *completion)
 {
-	return completion != NULL && command_tag_display_rowcount(completion->commandTag)
+	if (completion == NULL)
+		return 0;
+	return command_tag_display_rowcount(completion->commandTag) ||
+				   completion->commandTag == CMDTAG_REFRESH_MATERIALIZED_VIEW
 			   ? completion->nprocessed
 			   : 0;
 }
@@ -179,7 +211,9 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	if (context == PROCESS_UTILITY_TOPLEVEL)
 		database = worker_before_utility(node);
 
-	is_metered = is_clients_statement() && meter_begin(true);
+	is_metered = nesting_level == 0 && meter_begin();
+	if (is_metered && meter_is_client_statement())
+		meter_count_utility();
 	nesting_level++;
 	PG_TRY();
 	{
@@ -191,7 +225,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	{
 		nesting_level--;
 		if (is_metered)
-			meter_end(is_done ? utility_rows(completion) : 0);
+			meter_end(is_done && meter_is_client_statement() ? utility_rows(completion) : 0);
 		if (OidIsValid(database))
 			worker_after_utility(database, is_done && IsA(node, DropdbStmt));
 	}
@@ -230,6 +264,7 @@ hooks_install(void)
 	TAKE(ExecutorCheckPerms_hook, previous_check_permissions, on_check_permissions);
 	TAKE(object_access_hook, previous_object_access, on_object_access);
 	TAKE(ProcessUtility_hook, previous_utility, on_utility);
+	TAKE(ExecutorStart_hook, previous_start, on_executor_start);
 	TAKE(ExecutorRun_hook, previous_run, on_executor_run);
 	TAKE(ExecutorFinish_hook, previous_finish, on_executor_finish);
 	RegisterXactCallback(on_transaction, NULL);

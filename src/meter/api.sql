@@ -120,26 +120,42 @@ REVOKE ALL ON FUNCTION @extschema@.storage_measure(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.storage_measure(integer) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION tenancy.tenant_stat_read(
-    OUT tenant_id uuid, OUT calls bigint, OUT rows bigint, OUT elapsed_us bigint, OUT cpu_us bigint,
-    OUT blocks_hit bigint, OUT blocks_read bigint, OUT blocks_dirtied bigint, OUT blocks_written bigint,
-    OUT temp_blocks_read bigint, OUT temp_blocks_written bigint, OUT wal_records bigint,
-    OUT wal_bytes bigint)
+    OUT tenant_id uuid, OUT selects bigint, OUT inserts bigint, OUT updates bigint,
+    OUT deletes bigint, OUT merges bigint, OUT utilities bigint, OUT rows bigint,
+    OUT elapsed_us bigint, OUT cpu_us bigint, OUT blocks_hit bigint, OUT blocks_read bigint,
+    OUT blocks_dirtied bigint, OUT blocks_written bigint, OUT local_blocks_read bigint,
+    OUT local_blocks_written bigint, OUT temp_blocks_read bigint, OUT temp_blocks_written bigint,
+    OUT wal_records bigint, OUT wal_bytes bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_tenant_stat_read'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION tenancy.tenant_stat_read() IS
-'The live counters of this database, per tenant, since the server started. Rights: tenancy_admin, tenancy_auditor.';
+'The live counters of this database, per tenant, since the server started. Result: times in microseconds; blocks of the server''s block size; WAL in records and bytes. Rights: tenancy_admin, tenancy_auditor, pg_monitor; a tenant in its context is shown its own row alone.';
 REVOKE ALL ON FUNCTION tenancy.tenant_stat_read() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tenancy.tenant_stat_read() TO tenancy_admin, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.tenant_stat_read() TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
 
-CREATE OR REPLACE VIEW tenancy.tenant_stat WITH (security_invoker = true) AS
-    SELECT s.tenant_id, t.slug, s.calls, s.rows, s.elapsed_us / 1000.0 AS elapsed_ms,
-           s.cpu_us / 1000.0 AS cpu_ms, s.blocks_hit, s.blocks_read, s.blocks_dirtied,
-           s.blocks_written, s.temp_blocks_read, s.temp_blocks_written, s.wal_records, s.wal_bytes
+/* A barrier: no condition of the reader is tried on the slug of a row that it is not shown. */
+CREATE OR REPLACE VIEW tenancy.tenant_stat WITH (security_barrier = true) AS
+    SELECT s.tenant_id, t.slug,
+           s.selects + s.inserts + s.updates + s.deletes + s.merges + s.utilities AS calls,
+           s.selects, s.inserts, s.updates, s.deletes, s.merges, s.utilities, s.rows,
+           s.elapsed_us / 1000.0 AS elapsed_ms, s.cpu_us / 1000.0 AS cpu_ms, s.blocks_hit,
+           s.blocks_read, s.blocks_dirtied, s.blocks_written, s.local_blocks_read,
+           s.local_blocks_written, s.temp_blocks_read, s.temp_blocks_written, s.wal_records,
+           s.wal_bytes
       FROM tenancy.tenant_stat_read() s
       LEFT JOIN tenancy.tenant t ON t.id = s.tenant_id;
 COMMENT ON VIEW tenancy.tenant_stat IS
-'Live statement counters per tenant since the server started; slug is null for work of no tenant.';
+'Live statement counters per tenant since the server started, those of running sessions included up to their last transaction; slug is null for work of no tenant.';
 REVOKE ALL ON tenancy.tenant_stat FROM PUBLIC;
-GRANT SELECT ON tenancy.tenant_stat TO tenancy_admin, tenancy_auditor;
+GRANT SELECT ON tenancy.tenant_stat TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
 
+CREATE OR REPLACE FUNCTION tenancy.meter_read(
+    OUT used bigint, OUT capacity bigint, OUT refused bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_meter_read'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.meter_read() IS
+'How full the shared memory of metering is, for the whole cluster. Result: entries used, one a tenant and one more a database; the capacity (tenancy.max_tenants); how often counts of a tenant went to no tenant for want of room. Rights: tenancy_admin, tenancy_auditor, pg_monitor.';
+REVOKE ALL ON FUNCTION tenancy.meter_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.meter_read() TO tenancy_admin, tenancy_auditor, pg_monitor;

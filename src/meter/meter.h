@@ -7,13 +7,18 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "executor/instrument.h"
+#include "nodes/nodes.h"
 #include "utils/uuid.h"
 
-/* The counters of one tenant.  Order and names are those of tenancy.usage_hour. */
+/* The counters of one tenant, in the order of METER_COLUMNS. */
 typedef enum MeterCounter
 {
-	METER_CALLS,
+	METER_SELECTS,
+	METER_INSERTS,
+	METER_UPDATES,
+	METER_DELETES,
+	METER_MERGES,
+	METER_UTILITIES,
 	METER_ROWS,
 	METER_ELAPSED_US,
 	METER_CPU_US,
@@ -21,6 +26,8 @@ typedef enum MeterCounter
 	METER_BLOCKS_READ,
 	METER_BLOCKS_DIRTIED,
 	METER_BLOCKS_WRITTEN,
+	METER_LOCAL_BLOCKS_READ,
+	METER_LOCAL_BLOCKS_WRITTEN,
 	METER_TEMP_BLOCKS_READ,
 	METER_TEMP_BLOCKS_WRITTEN,
 	METER_WAL_RECORDS,
@@ -28,22 +35,45 @@ typedef enum MeterCounter
 	METER_COUNTERS
 } MeterCounter;
 
+/* Their columns in tenancy.usage_hour, each wrapped in X, with S between them. */
+#define METER_COLUMNS(X, S)                                                                        \
+	X("selects") S X("inserts") S X("updates") S X("deletes") S X("merges") S X("utilities") S     \
+	X("rows") S X("elapsed_us") S X("cpu_us") S X("blocks_hit") S X("blocks_read") S               \
+	X("blocks_dirtied") S X("blocks_written") S X("local_blocks_read") S                           \
+	X("local_blocks_written") S X("temp_blocks_read") S X("temp_blocks_written") S                 \
+	X("wal_records") S X("wal_bytes")
+
 typedef struct MeterCounts
 {
 	uint64 value[METER_COUNTERS];
 } MeterCounts;
 
 /*
- * The hook floor brackets what it runs at nesting level 0: begin returns false where
- * nothing is to be counted, and end is then not called.  is_new tells a statement from
- * a further portion of a cursor.
+ * The hook floor brackets what it runs at nesting level 0.  meter_begin() returns false
+ * where nothing is to be counted; meter_end() is then not called.  Between the two a
+ * statement that the client sent is counted once, by its kind: meter_is_client_statement()
+ * tells it from what the server runs for itself outside of a portal (functions that
+ * the planner evaluates, input functions of parameters, deferred triggers).
  */
-extern bool meter_begin(bool is_new);
+extern bool meter_begin(void);
+extern bool meter_is_client_statement(void);
+extern void meter_count_query(CmdType kind);
+extern void meter_count_utility(void);
 extern void meter_end(uint64 rows);
 extern void meter_transaction_event(XactEvent event);
 extern void meter_flush_transaction_event(XactEvent event);
 extern void meter_flush_subtransaction_event(SubXactEvent event, SubTransactionId self,
 											 SubTransactionId parent);
+
+/* The extension of this oid is being dropped: its counts are forgotten at commit. */
+extern void meter_note_dropped(Oid extension);
+
+/*
+ * Into the slot of this backend: what a transaction of the tenant used.  Never raises
+ * once meter_slot_prepare() was called.
+ */
+extern void meter_slot_prepare(void);
+extern void meter_slot_add(const pg_uuid_t *tenant, const MeterCounts *counts);
 
 /* What is counted so far, from all backends, into the shared entries of a database. */
 extern void meter_collect(Oid database);
@@ -59,7 +89,7 @@ typedef struct MeterTotals
 extern MeterTotals *meter_read(Oid database, int *count);
 extern void meter_set_flushed(Oid database, const pg_uuid_t *tenant, const MeterCounts *flushed);
 
-/* Forget a database that is gone. */
+/* Forget a database that is gone, or lost the extension.  Never raises. */
 extern void meter_forget(Oid database);
 
 /* Does the database have counts that are not in its tables? */
@@ -68,12 +98,27 @@ extern bool meter_has_pending(Oid database);
 /* Visit every database that has; the visitor may not allocate or take a lock. */
 extern void meter_for_each_pending(void (*visit)(Oid database, void *state), void *state);
 
+/* Entries in use, entries there is room for, and how often there was none. */
+typedef struct MeterCapacity
+{
+	int64 used;
+	int64 limit;
+	int64 refused;
+} MeterCapacity;
+
+extern MeterCapacity meter_capacity(void);
+
 /* Move counters to tenancy.usage_hour; how many tenants had any.  In a transaction. */
 extern int64 meter_flush(void);
 
 /* Measure the storage of the tenants measured least recently; how many were. */
 extern int64 meter_measure_storage(int max_tenants);
 
+/* The start of the hour of a time, in UTC. */
+extern TimestampTz meter_hour_of(TimestampTz time);
+
 /* In the postmaster, from _PG_init. */
 extern void meter_init(void);
+extern void meter_entry_init(void);
 extern void meter_flush_init(void);
+extern void meter_storage_init(void);
