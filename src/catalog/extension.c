@@ -115,7 +115,7 @@ extension_tables_schema(void)
 Oid
 extension_owner(void)
 {
-	return presence == PRESENT ? owner : InvalidOid;
+	return extension_is_ready() ? owner : InvalidOid;
 }
 
 Oid

@@ -102,8 +102,8 @@ is_client_query(const QueryDesc *query)
 }
 
 /*
- * A call is counted here, so that one refused for want of permission is.  Parameters of
- * pruning are evaluated here too, by functions that may run statements of their own.
+ * A call is counted here, so that one refused for want of permission is.  What the guard
+ * looks up, and functions that pruning evaluates, run within it and are no calls.
  */
 static void
 on_executor_start(QueryDesc *query, int flags)
@@ -206,17 +206,17 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		return;
 	}
 
-	if (IsA(node, LockStmt) && extension_is_ready())
-		check_lock(castNode(LockStmt, node));
-	if (context == PROCESS_UTILITY_TOPLEVEL)
-		database = worker_before_utility(node);
-
+	/* What we look up ourselves from here on is part of the statement. */
 	is_metered = nesting_level == 0 && meter_begin();
 	if (is_metered && meter_is_client_statement())
 		meter_count_utility();
 	nesting_level++;
 	PG_TRY();
 	{
+		if (IsA(node, LockStmt) && extension_is_ready())
+			check_lock(castNode(LockStmt, node));
+		if (context == PROCESS_UTILITY_TOPLEVEL)
+			database = worker_before_utility(node);
 		next(statement, query_string, read_only_tree, context, params, environment, dest,
 			 completion);
 		is_done = true;
