@@ -78,12 +78,15 @@ extension_is_ready(void)
 	extension = get_extension_oid("pg_tenancy", true);
 	tables_schema = get_namespace_oid(TENANCY_SCHEMA, true);
 	if (!OidIsValid(extension) || !OidIsValid(tables_schema) ||
-		getExtensionOfObject(NamespaceRelationId, tables_schema) != extension ||
-		!OidIsValid(get_relname_relid("tenant_schema", tables_schema)))
+		getExtensionOfObject(NamespaceRelationId, tables_schema) != extension)
 	{
 		presence = ABSENT;
 		return false;
 	}
+
+	/* While the install script runs it is half there: ask again the next time. */
+	if (!OidIsValid(get_relname_relid("tenant_table", tables_schema)))
+		return false;
 	public_schema = find_public_schema(extension);
 	owner = get_role_oid(TENANCY_OWNER, false);
 	presence = PRESENT;

@@ -1,0 +1,103 @@
+#!/bin/bash
+# Background workers: they come when there is work, leave when there is none, stay out of
+# the way, and survive what a server survives.
+. "$(dirname "$0")/lib.sh"
+cluster_start --set tenancy.metering_flush_interval=200ms --set tenancy.runner_idle_timeout=1s \
+	--set max_worker_processes=16
+
+runner="SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_tenancy runner'"
+launcher="SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_tenancy launcher'"
+use() { # use TENANT: some work of the tenant
+	psql -XAtqc "BEGIN; SELECT tenant_context_set('$1'); CREATE TEMP TABLE x AS SELECT 1; ROLLBACK" >/dev/null 2>&1
+}
+flushed="SELECT coalesce(sum(calls), 0) > 0 FROM tenancy.usage_hour h JOIN tenancy.tenant t ON t.id = h.tenant_id WHERE t.slug = 'acme'"
+
+is "$(sql "$launcher")" 1 "the launcher runs"
+sql "SELECT slug FROM tenant_create('acme', plan => 'starter', starts_at => '2026-01-01')" >/dev/null
+use acme
+wait_for 10 "$flushed" t
+ok $? "a runner comes and flushes"
+wait_for 10 "SELECT count(*) > 0 FROM tenancy.invoice" t
+ok $? "and bills what is due"
+wait_for 10 "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded' AND kind = 'storage.measure'" 1
+ok $? "and measures storage"
+billed=$(sql "SELECT count(*) FROM tenancy.invoice")
+# this very query is work: so look from a database without the extension
+psql -XAtqc "CREATE DATABASE other" postgres
+left() { local i; for ((i = 0; i < 100; i++)); do [ "$(sql "$runner" postgres)" = 0 ] && return 0; sleep 0.1; done; return 1; }
+left
+ok $? "an idle runner leaves"
+like "$(sql "SELECT role, pid IS NOT NULL FROM tenancy.worker WHERE role = 'launcher'")" 'launcher.t' "tenancy.worker shows it"
+
+# statements that need a database to themselves
+use acme
+like "$(sql "CREATE DATABASE copy TEMPLATE app" postgres)" '^$' "CREATE DATABASE … TEMPLATE with a runner about"
+is "$(sql "SELECT slug FROM tenancy.tenant" copy)" acme "the copy has the registry"
+wait_for 10 "$runner" 1 >/dev/null
+like "$(sql "ALTER DATABASE copy RENAME TO renamed" postgres)" '^$' "RENAME"
+use acme
+like "$(sql "DROP DATABASE renamed" postgres)" '^$' "DROP DATABASE"
+left
+like "$(sql "CREATE DATABASE copy TEMPLATE app" postgres)" '^$' "CREATE DATABASE … TEMPLATE while idle"
+like "$(sql "DROP DATABASE copy" postgres)" '^$' "DROP DATABASE while idle"
+
+# DROP and CREATE EXTENSION
+sql "CREATE DATABASE again" postgres >/dev/null
+sql "CREATE EXTENSION pg_tenancy; SELECT slug FROM tenant_create('one')" again >/dev/null
+sleep 0.5
+is "$(sql "DROP EXTENSION pg_tenancy; CREATE EXTENSION pg_tenancy; SELECT count(*) FROM tenancy.tenant" again)" 0 "DROP EXTENSION and CREATE EXTENSION"
+is "$(sql "SELECT slug FROM tenant_create('one')" again)" one "and it works again"
+sql "DROP EXTENSION pg_tenancy" again >/dev/null
+is "$(sql "SELECT 1" again)" 1 "a database without it is left alone"
+like "$(sql "DROP DATABASE again" postgres)" '^$' "and dropped"
+
+# restart
+cluster_restart
+is "$(sql "$launcher")" 1 "the launcher is back after a restart"
+wait_for 10 "SELECT count(*) >= 1 FROM tenancy.job_run WHERE started_at > pg_postmaster_start_time() - interval '1 hour'" t
+ok $? "and the work goes on"
+is "$(sql "SELECT count(*) FROM tenancy.invoice")" "$billed" "nothing is billed twice"
+
+# kill -9: the server starts over, and so do the workers
+back() { local i; for ((i = 0; i < 300; i++)); do [ "$(sql "$launcher" postgres)" = 1 ] && return 0; sleep 0.1; done; return 1; }
+kill -9 "$(sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tenancy launcher'" postgres)"
+sleep 0.5
+back
+ok $? "kill -9 of the launcher"
+before=$(sql "SELECT coalesce(sum(calls), 0) FROM tenancy.usage_hour")
+use acme
+wait_for 10 "SELECT coalesce(sum(calls), 0) > $before FROM tenancy.usage_hour" t
+ok $? "it flushes again"
+for ((i = 0; i < 50; i++)); do
+	use acme
+	pid=$(sql "SELECT max(pid) FROM pg_stat_activity WHERE backend_type = 'pg_tenancy runner'" postgres)
+	[ -z "$pid" ] || break
+done
+kill -9 "$pid"
+sleep 0.5
+back
+ok $? "kill -9 of a runner"
+use acme
+wait_for 20 "$runner" 1
+ok $? "another comes"
+is "$(sql "SELECT count(*) FROM tenancy.invoice")" "$billed" "nothing is billed twice"
+
+# a run that a crash cut off is taken up when its lease ends
+sql "UPDATE tenancy.schedule SET next_run_at = now() - interval '1 hour', lease_until = now() + interval '1 second', fence = fence + 1 WHERE kind = 'storage.measure'" >/dev/null
+use acme
+wait_for 15 "SELECT lease_until IS NULL AND next_run_at > now() FROM tenancy.schedule WHERE kind = 'storage.measure'" t
+ok $? "a lease that was left behind ends"
+
+# switched off
+sql "ALTER SYSTEM SET tenancy.workers = off" postgres >/dev/null
+sql "SELECT pg_reload_conf()" postgres >/dev/null
+left
+use acme
+sleep 1
+is "$(sql "$runner" postgres)" 0 "tenancy.workers = off: no runner comes"
+sql "ALTER SYSTEM RESET tenancy.workers" postgres >/dev/null
+sql "SELECT pg_reload_conf()" postgres >/dev/null
+use acme
+cluster_restart fast
+is "$(sql "$launcher")" 1 "a fast shutdown and a start"
+done_testing
