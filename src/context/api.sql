@@ -21,6 +21,6 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) IS
 'Enters a tenant for the rest of this transaction: its role, its schemas in the search path. tenant: slug or id. actor: who acts, for the record. Result: the id of the tenant. Errors: 42501 without the right, inside a security-definer function, under a SET clause, or when the transaction has entered another tenant; 42704 unknown tenant; 55000 when it is not active or has no role. Rights: members of tenancy_app while the setting tenancy.trusted_entry is on. Side effects: none that outlive the transaction.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) FROM PUBLIC;
--- A tenants role may say again what is so; it cannot enter.
+-- A tenant's role may say again what is so; it cannot enter.
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) TO tenancy_app, tenancy_tenant;
 
