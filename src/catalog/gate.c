@@ -499,8 +499,8 @@ gate_return_rows(FunctionCallInfo fcinfo, const GateRows *rows)
  * tenancy.gate_check() → TABLE(statement): prepare every named statement, for the
  * tests: a statement that does not fit the tables raises here and not at 3 a.m.
  */
-extern GateStatement *const __start_tenancy_statements[];
-extern GateStatement *const __stop_tenancy_statements[];
+extern GateStatement *const __start_tenancy_statements[] __attribute__((visibility("hidden")));
+extern GateStatement *const __stop_tenancy_statements[] __attribute__((visibility("hidden")));
 
 TENANCY_FUNCTION(gate_check)
 {

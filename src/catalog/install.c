@@ -83,6 +83,10 @@ TENANCY_FUNCTION(install_begin)
 	require_closed_schema(target);
 	for (int i = 0; i < lengthof(group_roles); i++)
 		ensure_role(group_roles[i].name, group_roles[i].comment);
+	/* Tenants and the owners of their objects call our functions; what is in the schema has rights of its own. */
+	if (!compat_may_use(get_namespace_oid(target, false), ACL_ID_PUBLIC))
+		gate_run_as_superuser(
+			psprintf("GRANT USAGE ON SCHEMA %s TO PUBLIC", quote_identifier(target)));
 	gate_run_as_superuser("CREATE SCHEMA tenancy AUTHORIZATION tenancy_owner");
 	gate_run_as_superuser("GRANT USAGE ON SCHEMA tenancy TO PUBLIC");
 	PG_RETURN_BOOL(true);
