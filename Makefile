@@ -20,8 +20,7 @@ DATA_built = $(SCRIPT)
 # PostgreSQL 15 leaves PGDLLEXPORT empty on Linux; what is not marked stays hidden.
 PG_CPPFLAGS = -Isrc -MMD -MP -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WERROR)
-# The bounds of the section that lists the statements of the gate are nobody else's business.
-SHLIB_LINK = -lsodium -Wl,-z,start-stop-visibility=hidden
+SHLIB_LINK = -lsodium
 EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build
 
 REGRESS = $(sort $(basename $(notdir $(wildcard sql/*.sql))))
