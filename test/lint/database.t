@@ -29,6 +29,8 @@ for page in functions settings states; do
 done
 rm -r "$PGHOST.docs"
 
+is "$(psql -XAtq -v document="$(cat "$top/META.json")" <<< "SELECT :'document'::json->>'name'")" pg_tenancy "META.json is JSON"
+
 # the extension in a schema of its own, and in one that is open to everybody
 is "$(sql "CREATE DATABASE elsewhere" postgres)$(sql "CREATE SCHEMA saas; CREATE EXTENSION pg_tenancy SCHEMA saas; SELECT slug FROM saas.tenant_create('acme'); SELECT count(*) > 80 FROM tenancy.gate_check()" elsewhere)" "acme
 t" "the extension in a schema of its own"

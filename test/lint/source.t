@@ -33,7 +33,6 @@ version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_tenancy.control)
 wrong_versions() {
 	[ "$(grep -c "\"version\": \"$version\"" META.json)" -eq 2 ] || echo "META.json has another version than $version"
 	[ "$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)" = "$version" ] || echo "CHANGELOG.md begins with another version"
-	python3 -c 'import json; json.load(open("META.json"))' 2>&1 || echo "META.json is no JSON"
 }
 setting_names() { sed -n 's/^\t\t\.name = "\(tenancy\..*\)",/\1/p' src/core/settings.c; }
 without() { local file; for file in "${@:2}"; do eval "$1" || echo "$file"; done; }

@@ -15,8 +15,7 @@ normalised() { # normalised SCHEMA OWNER ROLE TEMPLATE
 		sed -e '/^--/d' -e '/^\\\(un\)\{0,1\}restrict/d' -e '/^SET /d' -e '/^SELECT pg_catalog.set_config/d' \
 			-e "s/\\b$1\\./SCHEMA./g" -e "s/\\b$4\\./SCHEMA./g" -e "s/SCHEMA $1\\b/SCHEMA NAME/g" -e "s/'$1'/'SCHEMA'/g" \
 			-e "s/\\b$2\\b/OWNER/g" -e "s/\\b$3\\b/ROLE/g" |
-		awk 'BEGIN { RS = ""; ORS = "\n\n" } { print }' |
-		python3 -c 'import sys; print("\n\n".join(sorted(b for b in sys.stdin.read().split("\n\n") if b.strip())))'
+		perl -00 -e 'print sort map { s/\n+\z/\n\n/r } <>'
 }
 
 same_dump() { # same_dump TEMPLATE SCHEMA SLUG TEMPLATE_OWNER NAME
