@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "catalog/extension.h"
+#include "catalog/registry.h"
 #include "context/context.h"
 #include "context/guard.h"
 #include "core/compat.h"
@@ -77,6 +78,21 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		(void) guard_check_relation(object_id, GetUserId(), true);
 	if (access == OAT_DROP && class_id == ExtensionRelationId)
 		meter_note_dropped(object_id);
+}
+
+/* The registry knows a tenant's schema by its name, which is opaque and never changes. */
+static void
+check_rename(RenameStmt *statement)
+{
+	Oid schema = get_namespace_oid(statement->subname, true);
+	pg_uuid_t tenant;
+
+	if (OidIsValid(schema) && registry_schema_scope(schema, &tenant) == SCOPE_TENANT)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("schema \"%s\" belongs to a tenant", statement->subname),
+				errdetail("Its name never changes."),
+				errhint("tenant_rename() changes what people see."));
 }
 
 /* Neither does LOCK TABLE. */
@@ -187,6 +203,17 @@ utility_rows(const QueryCompletion *completion)
 			   : 0;
 }
 
+/* What utility statements would do past the executor's check. */
+static void
+check_utility(Node *statement)
+{
+	if (IsA(statement, LockStmt))
+		check_lock(castNode(LockStmt, statement));
+	else if (IsA(statement, RenameStmt) &&
+			 castNode(RenameStmt, statement)->renameType == OBJECT_SCHEMA)
+		check_rename(castNode(RenameStmt, statement));
+}
+
 static void
 on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
 		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
@@ -213,8 +240,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	nesting_level++;
 	PG_TRY();
 	{
-		if (IsA(node, LockStmt) && extension_is_ready())
-			check_lock(castNode(LockStmt, node));
+		if (extension_is_ready())
+			check_utility(node);
 		if (context == PROCESS_UTILITY_TOPLEVEL)
 			database = worker_before_utility(node);
 		next(statement, query_string, read_only_tree, context, params, environment, dest,

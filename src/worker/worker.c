@@ -126,8 +126,10 @@ worker_before_utility(Node *statement)
 		default:
 			break;
 	}
-	if (OidIsValid(database))
-		directory_pause(database);
+	/* Who will be refused anyway must not be able to stop our work. */
+	if (!OidIsValid(database) || !(have_createdb_privilege() || superuser()))
+		return InvalidOid;
+	directory_pause(database);
 	return database;
 }
 

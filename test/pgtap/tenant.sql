@@ -107,6 +107,8 @@ ALTER ROLE :role_name NOCREATEROLE;
 ALTER TABLE :role_name.a OWNER TO CURRENT_USER;
 SELECT is((SELECT status FROM tenant_health('half') WHERE check_name = 'ownership'), 'critical', 'a foreign owner is found');
 
+SELECT throws_ok(format('ALTER SCHEMA %I RENAME TO plain', :'role_name'), '55000', NULL, 'the schema of a tenant is not renamed');
+
 -- who may
 CREATE ROLE ten_nobody;
 SET ROLE ten_nobody;
