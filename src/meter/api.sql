@@ -2,14 +2,14 @@
 
 CREATE OR REPLACE FUNCTION @extschema@.metric_create(
     name text, unit text, aggregation text DEFAULT 'sum', carries_over boolean DEFAULT false,
-    description text DEFAULT NULL)
+    description text DEFAULT NULL, property text DEFAULT NULL)
 RETURNS tenancy.metric
 AS 'MODULE_PATHNAME', 'tenancy_metric_create'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) IS
-'Creates a metric that usage_record() takes. name: lower-case letters, digits, underscores and dots. unit: shown on reports and invoices. aggregation: count, latest, max or sum. carries_over: for max and latest, whether the last value before a period holds at its start. description: free text. Result: the row. Errors: 22023 bad name or aggregation; 23505 exists. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text) TO tenancy_admin;
+COMMENT ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) IS
+'Creates a metric that usage_record() takes. name: lower-case letters, digits, underscores and dots. unit: shown on reports and invoices. aggregation: count, latest, max, sum or unique. carries_over: for max and latest, whether the last value before a period holds at its start. description: free text. property: for unique, the member of the events'' properties whose values are counted. Result: the row. Errors: 22023 bad name, aggregation or property; 23505 exists. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.usage_record(
     tenant @extschema@.regtenant, metric text, quantity numeric DEFAULT 1, event_id text DEFAULT NULL,
@@ -18,7 +18,7 @@ RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_record'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) IS
-'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; negative to take back. event_id: makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead. properties: any JSON object. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22023 in the future, or bad properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
+'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; for a sum, negative to take back. event_id: 1 to 255 bytes, makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead; left out, a repeat may come later. properties: any JSON object; for unique, with the property of the metric. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22003 not finite; 22023 negative, in the future, bad id or properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
 REVOKE ALL ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
@@ -31,23 +31,27 @@ COMMENT ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) IS
 REVOKE ALL ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) TO tenancy_admin;
 
+/* The list of metrics comes first in the join: where none is asked for, no hour is read. */
 CREATE OR REPLACE VIEW tenancy.usage_observation AS
-    SELECT e.tenant_id, e.metric, e.quantity, e.occurred_at
+    SELECT e.tenant_id, e.metric, e.quantity, e.occurred_at, e.recorded_at
       FROM tenancy.usage_event e
      WHERE e.cancelled_at IS NULL
     UNION ALL
-    SELECT h.tenant_id, m.metric, m.quantity, h.hour
-      FROM tenancy.usage_hour h
-      CROSS JOIN LATERAL (VALUES
-          ('storage'::text,             h.storage_bytes / 1000000000.0),
-          ('statement.blocks_read',     h.blocks_read::numeric),
-          ('statement.calls',           h.calls::numeric),
-          ('statement.cpu_seconds',     h.cpu_us / 1000000.0),
-          ('statement.elapsed_seconds', h.elapsed_us / 1000000.0),
-          ('statement.rows',            h.rows::numeric),
-          ('statement.wal_bytes',       h.wal_bytes::numeric)
-      ) AS m(metric, quantity)
-     WHERE m.quantity IS NOT NULL;
+    SELECT h.tenant_id, m.metric,
+           CASE m.metric
+               WHEN 'storage'                   THEN h.storage_bytes / 1000000000.0
+               WHEN 'statement.blocks_read'     THEN h.blocks_read::numeric
+               WHEN 'statement.calls'           THEN h.calls::numeric
+               WHEN 'statement.cpu_seconds'     THEN h.cpu_us / 1000000.0
+               WHEN 'statement.elapsed_seconds' THEN h.elapsed_us / 1000000.0
+               WHEN 'statement.rows'            THEN h.rows::numeric
+               WHEN 'statement.wal_bytes'       THEN h.wal_bytes::numeric
+           END,
+           h.hour, h.hour
+      FROM (VALUES ('storage'), ('statement.blocks_read'), ('statement.calls'),
+                   ('statement.cpu_seconds'), ('statement.elapsed_seconds'), ('statement.rows'),
+                   ('statement.wal_bytes')) AS m(metric)
+      JOIN tenancy.usage_hour h ON m.metric <> 'storage' OR h.storage_bytes IS NOT NULL;
 COMMENT ON VIEW tenancy.usage_observation IS
 'Every quantity that counts: events that are not cancelled, and what the server measured, by the hour.';
 REVOKE ALL ON tenancy.usage_observation FROM PUBLIC;
@@ -58,33 +62,50 @@ CREATE OR REPLACE FUNCTION tenancy.usage_quantity(
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT CASE m.aggregation
-               WHEN 'count' THEN (SELECT pg_catalog.count(*)
-                                    FROM tenancy.usage_observation o
-                                   WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
-                                     AND o.occurred_at >= from_time AND o.occurred_at < to_time)
-               WHEN 'sum' THEN (SELECT coalesce(pg_catalog.sum(o.quantity), 0)
-                                  FROM tenancy.usage_observation o
-                                 WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
-                                   AND o.occurred_at >= from_time AND o.occurred_at < to_time)
-               WHEN 'max' THEN coalesce(greatest(
-                   (SELECT pg_catalog.max(o.quantity)
-                      FROM tenancy.usage_observation o
-                     WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
-                       AND o.occurred_at >= from_time AND o.occurred_at < to_time),
-                   (SELECT o.quantity
-                      FROM tenancy.usage_observation o
-                     WHERE m.carries_over
-                       AND o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
-                       AND o.occurred_at < from_time
-                     ORDER BY o.occurred_at DESC LIMIT 1)), 0)
-               WHEN 'latest' THEN coalesce(
-                   (SELECT o.quantity
-                      FROM tenancy.usage_observation o
-                     WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = m.name
-                       AND (m.carries_over OR o.occurred_at >= from_time) AND o.occurred_at < to_time
-                     ORDER BY o.occurred_at DESC LIMIT 1), 0)
+               WHEN 'count'  THEN period.count
+               WHEN 'sum'    THEN coalesce(period.sum, 0)
+               WHEN 'max'    THEN coalesce(greatest(period.max, level.quantity), 0)
+               WHEN 'latest' THEN coalesce(level.quantity, 0)
+               WHEN 'unique' THEN different.count
            END
       FROM tenancy.metric m
+      LEFT JOIN LATERAL (
+          SELECT pg_catalog.count(*), pg_catalog.sum(o.quantity), pg_catalog.max(o.quantity)
+            FROM tenancy.usage_observation o
+           WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = usage_quantity.metric
+             AND o.occurred_at >= from_time AND o.occurred_at < to_time
+             AND m.aggregation IN ('count', 'sum', 'max')
+      ) AS period ON true
+      /*
+       * The level before the period counts into its maximum; the last one is that at its
+       * end.  Each source gives its last, from the end of its index.
+       */
+      LEFT JOIN LATERAL (
+          SELECT o.quantity
+            FROM ((SELECT e.quantity, e.occurred_at, e.recorded_at
+                     FROM tenancy.usage_event e
+                    WHERE e.tenant_id = usage_quantity.tenant_id AND e.metric = usage_quantity.metric
+                      AND e.occurred_at >= CASE WHEN m.carries_over THEN '-infinity' ELSE from_time END
+                      AND e.occurred_at < CASE m.aggregation WHEN 'max' THEN from_time ELSE to_time END
+                      AND e.cancelled_at IS NULL AND m.aggregation IN ('max', 'latest')
+                    ORDER BY e.occurred_at DESC, e.recorded_at DESC, e.quantity DESC LIMIT 1)
+                  UNION ALL
+                  (SELECT h.storage_bytes / 1000000000.0, h.hour, h.hour
+                     FROM tenancy.usage_hour h
+                    WHERE h.tenant_id = usage_quantity.tenant_id AND usage_quantity.metric = 'storage'
+                      AND h.hour >= CASE WHEN m.carries_over THEN '-infinity' ELSE from_time END
+                      AND h.hour < CASE m.aggregation WHEN 'max' THEN from_time ELSE to_time END
+                      AND h.storage_bytes IS NOT NULL
+                    ORDER BY h.hour DESC LIMIT 1)) AS o
+           ORDER BY o.occurred_at DESC, o.recorded_at DESC, o.quantity DESC LIMIT 1
+      ) AS level ON true
+      LEFT JOIN LATERAL (
+          SELECT pg_catalog.count(DISTINCT e.properties ->> m.property)
+            FROM tenancy.usage_event e
+           WHERE e.tenant_id = usage_quantity.tenant_id AND e.metric = usage_quantity.metric
+             AND e.occurred_at >= from_time AND e.occurred_at < to_time
+             AND e.cancelled_at IS NULL AND m.aggregation = 'unique'
+      ) AS different ON true
      WHERE m.name = usage_quantity.metric;
 END;
 COMMENT ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) IS

@@ -25,8 +25,13 @@
 /* How far the clock of a reporter may be ahead (Stripe's limit for meter events). */
 #define MAX_FUTURE (5 * USECS_PER_MINUTE)
 
-GATE_LOOKUP(metric_exists, "SELECT FROM tenancy.metric m WHERE m.name = $1 AND m.source = 'event'",
-			TEXTOID);
+#define MAX_EVENT_ID_BYTES 255
+
+/* Whether there is such a metric, and what it asks of an event. */
+GATE_LOOKUP(metric_rules,
+			"SELECT m.aggregation, m.property, $2 ? m.property AS has_property"
+			"  FROM tenancy.metric m WHERE m.name = $1 AND m.source = 'event'",
+			TEXTOID, JSONBOID);
 GATE_STATEMENT(usage_event_claim,
 			   "INSERT INTO tenancy.usage_event AS e (tenant_id, event_id, metric, quantity,"
 			   "    occurred_at, recorded_at, properties, payload_hash)"
@@ -43,7 +48,11 @@ GATE_STATEMENT(usage_event_cancel,
 			   " WHERE e.tenant_id = $1 AND e.event_id = $2 RETURNING e",
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
 
-/* In canonical form: numeric and jsonb print one text for one value. */
+/*
+ * In canonical form: numeric and jsonb print one text for one value.  A time that is the
+ * transaction's own is the default of the argument, and another one when the event comes
+ * again; it is not part of what was said.
+ */
 static bytea *
 hash_payload(const char *metric, Numeric quantity, TimestampTz occurred_at, Jsonb *properties)
 {
@@ -53,7 +62,10 @@ hash_payload(const char *metric, Numeric quantity, TimestampTz occurred_at, Json
 	digest_begin(&digest);
 	digest_add_text(&digest, metric);
 	digest_add_text(&digest, DatumGetCString(DirectFunctionCall1(numeric_out, normalized)));
-	digest_add(&digest, &occurred_at, sizeof(occurred_at));
+	if (occurred_at == GetCurrentTransactionStartTimestamp())
+		digest_add_text(&digest, NULL);
+	else
+		digest_add(&digest, &occurred_at, sizeof(occurred_at));
 	digest_add_text(&digest, JsonbToCString(NULL, &properties->root, VARSIZE(properties)));
 	return digest_end(&digest);
 }
@@ -76,6 +88,34 @@ existing_event(const pg_uuid_t *tenant, const char *event_id, const bytea *hash)
 	return row_datum(rows, 0, 0);
 }
 
+/* Raise unless the metric takes such an event. */
+static void
+require_measurable(const char *metric, Numeric quantity, const Jsonb *properties)
+{
+	GateRows *rows =
+		gate_run(&metric_rules, EXPECT_AT_MOST_ONE, gate_text(metric), gate_jsonb(properties));
+	bool is_negative = DatumGetInt32(DirectFunctionCall2(
+						   numeric_cmp, NumericGetDatum(quantity),
+						   NumericGetDatum(int64_to_numeric(0)))) < 0;
+
+	if (rows->count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("metric \"%s\" does not exist, or takes no events", metric),
+				errhint("metric_create() makes one."));
+	if (is_negative && strcmp(row_text(rows, 0, 0), "sum") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"quantity\" must not be negative for metric \"%s\"", metric),
+				errdetail("Its aggregation is \"%s\"; only a sum can be taken back from.",
+						  row_text(rows, 0, 0)));
+	if (!row_is_null(rows, 0, 1) && !row_bool(rows, 0, 2))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"properties\" must have the member \"%s\" for metric \"%s\"",
+					   row_text(rows, 0, 1), metric));
+}
+
 /*
  * usage_record(tenant regtenant, metric text, quantity numeric, event_id text,
  *     occurred_at timestamptz, properties jsonb) → tenancy.usage_event
@@ -93,15 +133,10 @@ TENANCY_FUNCTION(usage_record)
 
 	tenant_require_visible(tenant);
 	(void) registry_get(tenant);
-	if (gate_run(&metric_exists, EXPECT_AT_MOST_ONE, gate_text(metric))->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("metric \"%s\" does not exist, or takes no events", metric),
-				errhint("metric_create() makes one."));
-	if (event_id != NULL && *event_id == '\0')
+	if (event_id != NULL && (*event_id == '\0' || strlen(event_id) > MAX_EVENT_ID_BYTES))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"event_id\" must not be empty"));
+				errmsg("argument \"event_id\" must have 1 to %d bytes", MAX_EVENT_ID_BYTES));
 	if (occurred_at > clock_wall() + MAX_FUTURE)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -112,6 +147,7 @@ TENANCY_FUNCTION(usage_record)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"properties\" must be a JSON object"));
+	require_measurable(metric, quantity, properties);
 
 	hash = hash_payload(metric, quantity, occurred_at, properties);
 	if (event_id == NULL)

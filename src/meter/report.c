@@ -1,6 +1,6 @@
 /*
  * meter/report.c
- *		Metrics and what was used of them.
+ *		What was used of each metric, over time.
  */
 #include "postgres.h"
 
@@ -15,11 +15,6 @@
 /* More buckets than this are a mistake in the interval. */
 #define MAX_BUCKETS 10000
 
-GATE_STATEMENT(metric_insert,
-			   "INSERT INTO tenancy.metric AS m (name, unit, aggregation, carries_over, source,"
-			   "                                 description, shipped)"
-			   " VALUES ($1, $2, $3, $4, 'event', $5, false) ON CONFLICT DO NOTHING RETURNING m",
-			   TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID);
 GATE_LOOKUP(metric_known, "SELECT FROM tenancy.metric m WHERE m.name = $1", TEXTOID);
 GATE_LOOKUP(bucket_count,
 			"SELECT pg_catalog.count(*) FROM ("
@@ -35,49 +30,10 @@ GATE_LOOKUP(usage_by_bucket,
 			"                                        coalesce($5, $3 - $2)) AS b(bucket_start)"
 			"  CROSS JOIN LATERAL (SELECT tenancy.usage_quantity("
 			"      $1, m.name, b.bucket_start, least(b.bucket_start + coalesce($5, $3 - $2), $3))"
-			"      AS quantity) q"
+			"      AS quantity OFFSET 0) q" /* computed once a row */
 			" WHERE ($4 IS NULL AND q.quantity <> 0) OR m.name = $4"
 			" ORDER BY m.name, b.bucket_start",
 			UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INTERVALOID);
-
-/* metric_create(name text, unit text, aggregation text, carries_over boolean, description text) → tenancy.metric */
-TENANCY_FUNCTION(metric_create)
-{
-	static const char *const aggregations[] = {"count", "latest", "max", "sum"};
-	char *name = required_text(fcinfo, 0, "name");
-	char *unit = required_text(fcinfo, 1, "unit");
-	char *aggregation = required_text(fcinfo, 2, "aggregation");
-	bool is_known = false;
-	GateRows *rows;
-
-	require_argument(fcinfo, 3, "carries_over");
-	if (*name == '\0' || strlen(name) >= NAMEDATALEN ||
-		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.") != strlen(name))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid name \"%s\" for a metric", name),
-				errhint("It has 1 to 63 lower-case letters, digits, underscores and dots."));
-	for (int i = 0; i < lengthof(aggregations); i++)
-		is_known = is_known || strcmp(aggregation, aggregations[i]) == 0;
-	if (!is_known)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid aggregation \"%s\"", aggregation),
-				errhint("Possible: \"count\", \"latest\", \"max\", \"sum\"."));
-	if (PG_GETARG_BOOL(3) && strcmp(aggregation, "max") != 0 && strcmp(aggregation, "latest") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("aggregation \"%s\" cannot carry over", aggregation),
-				errhint("Only a level does: \"max\" or \"latest\"."));
-
-	rows = gate_run(&metric_insert, EXPECT_AT_MOST_ONE, gate_text(name), gate_text(unit),
-					gate_text(aggregation), gate_argument(3), gate_text(optional_text(fcinfo, 4)));
-	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
-				errmsg("metric \"%s\" already exists", name));
-	PG_RETURN_DATUM(row_datum(rows, 0, 0));
-}
 
 static bool
 is_positive(Interval *interval)

@@ -7,16 +7,19 @@ CREATE TABLE tenancy.metric (
     carries_over    boolean NOT NULL,
     source          text NOT NULL,
     description     text,
+    property        text,
     shipped         boolean NOT NULL,
     CONSTRAINT metric_pkey PRIMARY KEY (name),
-    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('count', 'latest', 'max', 'sum')),
+    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('count', 'latest', 'max', 'sum', 'unique')),
     CONSTRAINT metric_carries_over_check CHECK (NOT carries_over OR aggregation IN ('latest', 'max')),
+    CONSTRAINT metric_property_check CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
     CONSTRAINT metric_source_check CHECK (source IN ('event', 'statement'))
 );
 COMMENT ON TABLE tenancy.metric IS
 'What can be metered. Kept for ever: events and prices refer to it.';
 COMMENT ON COLUMN tenancy.metric.aggregation IS 'how the quantities of a period become one';
 COMMENT ON COLUMN tenancy.metric.carries_over IS 'a level: its last value before a period still holds at the start of it';
+COMMENT ON COLUMN tenancy.metric.property IS 'for unique: the member of the events'' properties whose values are counted';
 COMMENT ON COLUMN tenancy.metric.source IS 'event: usage_record(); statement: counted by the server';
 REVOKE ALL ON tenancy.metric FROM PUBLIC;
 GRANT SELECT ON tenancy.metric TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
@@ -51,7 +54,7 @@ CREATE TABLE tenancy.usage_event (
 );
 COMMENT ON TABLE tenancy.usage_event IS
 'What applications reported, once per tenant and event id. Kept for ever: invoices are explained by it.';
-COMMENT ON COLUMN tenancy.usage_event.payload_hash IS 'BLAKE2b-256 of metric, quantity, occurred_at and properties';
+COMMENT ON COLUMN tenancy.usage_event.payload_hash IS 'BLAKE2b-256 of metric, quantity, occurred_at where it was given, and properties';
 CREATE INDEX usage_event_period_idx ON tenancy.usage_event (tenant_id, metric, occurred_at)
     INCLUDE (quantity) WHERE cancelled_at IS NULL;
 ALTER TABLE tenancy.usage_event ENABLE ROW LEVEL SECURITY;
