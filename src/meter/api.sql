@@ -120,7 +120,7 @@ RETURNS TABLE (metric_name text, bucket_start timestamptz, quantity numeric, uni
 AS 'MODULE_PATHNAME', 'tenancy_usage_report'
 LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) IS
-'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, or null for one. Result: one row a metric and bucket, in the unit of the metric. Errors: 22023 bad times or bucket; 42704 unknown tenant or metric. Rights: the control plane, and a tenant for itself.';
+'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, at most 10000 of them, counted from from_time in the civil time of the session; null for one. Result: one row a metric and bucket, in the unit of the metric. Errors: 22023 bad times or bucket; 42704 unknown tenant or metric. Rights: the control plane, and a tenant for itself.';
 REVOKE ALL ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 

@@ -1,0 +1,103 @@
+-- Usage events: repeats, conflicts, and what each aggregation takes and gives.
+SELECT * FROM no_plan();
+SELECT slug FROM tenant_create('acme') \g /dev/null
+SELECT slug FROM tenant_create('globex') \g /dev/null
+SELECT id AS globex FROM tenancy.tenant WHERE slug = 'globex' \gset
+
+-- a repeat without a time is the same event, in whatever transaction it comes
+SELECT recorded_at, occurred_at FROM usage_record('acme', 'api_calls', 3, 'r1') \gset first_
+SELECT pg_sleep(0.01) \g /dev/null
+SELECT results_eq($$SELECT recorded_at, occurred_at FROM usage_record('acme', 'api_calls', 3, 'r1')$$,
+    format('VALUES (%L::timestamptz, %L::timestamptz)', :'first_recorded_at', :'first_occurred_at'), 'a repeat without a time returns the first row');
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE event_id = 'r1'), 1::bigint, 'and there is one');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', 4, 'r1')$$, '23505', NULL, 'another quantity is another event');
+SELECT throws_ok($$SELECT usage_record('acme', 'users', 3, 'r1')$$, '23505', NULL, 'so is another metric');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', 3, 'r1', '2026-01-01')$$, '23505', NULL, 'so is one that names a time');
+SELECT throws_matching($$SELECT usage_record('acme', 'api_calls', 9, 'r1')$$, 'r1', 'the message names the event');
+CREATE FUNCTION conflict_detail() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE d text;
+BEGIN PERFORM usage_record('acme', 'api_calls', 9, 'r1'); RETURN NULL;
+EXCEPTION WHEN unique_violation THEN GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL; RETURN d; END $$;
+SELECT matches(conflict_detail(), '[0-9a-f]{64}.*[0-9a-f]{64}', 'the detail gives both digests');
+SELECT matches(conflict_detail(), (SELECT encode(payload_hash, 'hex') FROM tenancy.usage_event WHERE event_id = 'r1'), 'one of them the recorded one');
+
+-- BLAKE2b-256 (RFC 7693) of the canonical form, which another program can make
+SELECT is((SELECT octet_length(payload_hash) FROM tenancy.usage_event WHERE event_id = 'r1'), 32, 'a digest has 32 bytes');
+SELECT usage_record('acme', 'api_calls', 1.50, 'n1', '2026-01-01 00:00+00', '{"a": 1, "b": [2]}') \g /dev/null
+SELECT lives_ok($$SELECT usage_record('acme', 'api_calls', 1.5, 'n1', '2026-01-01 05:30+05:30', '{"b":[2],"a":1}')$$, 'one value has one form');
+
+-- ids
+SELECT is((SELECT count(DISTINCT event_id) FROM generate_series(1, 3) g, usage_record('acme', 'api_calls', g)), 3::bigint, 'without an id each is a new one');
+SELECT lives_ok(format('SELECT usage_record(%L, %L, 1, repeat(%L, 255))', 'acme', 'api_calls', 'x'), '255 bytes are an id');
+SELECT throws_ok(format('SELECT usage_record(%L, %L, 1, repeat(%L, 256))', 'acme', 'api_calls', 'x'), '22023', NULL, '256 are not');
+
+-- quantities
+SELECT lives_ok($$SELECT usage_record('acme', 'api_calls', -2)$$, 'a sum can be taken back from');
+SELECT throws_ok($$SELECT usage_record('acme', 'users', -2)$$, '22023', NULL, 'a level is not negative');
+SELECT lives_ok($$SELECT usage_record('acme', 'users', 0)$$, 'but may be none');
+SELECT throws_ok($$SELECT usage_record('acme', 'users', 'NaN')$$, '22003', NULL, 'not a number');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', 'Infinity')$$, '22003', NULL, 'nor without end');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', '-Infinity')$$, '22003', NULL, 'on neither side');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', NULL)$$, '22004', NULL, 'nor null');
+SELECT throws_ok($$SELECT usage_record('acme', NULL)$$, '22004', NULL, 'nor a metric');
+SELECT throws_ok($$SELECT usage_record(NULL, 'api_calls')$$, '22004', NULL, 'nor a tenant');
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls', 1, occurred_at => 'infinity')$$, '22008', NULL, 'nor the end of time');
+
+-- aggregations
+SELECT throws_ok($$SELECT metric_create('seats', 'seat', 'unique')$$, '22023', NULL, 'unique needs a property');
+SELECT throws_ok($$SELECT metric_create('seats', 'seat', 'sum', property => 'user')$$, '22023', NULL, 'and no other takes one');
+SELECT is((metric_create('seats', 'seat', 'unique', property => 'user')).property, 'user', 'a metric of unique values');
+SELECT metric_create('logins', 'login', 'count'), metric_create('load', 'job', 'latest'), metric_create('peak', 'job', 'max') \g /dev/null
+SELECT throws_ok($$SELECT usage_record('acme', 'seats')$$, '22023', NULL, 'its events have the property');
+SELECT count(*) FROM (VALUES (1, 'ann'), (2, 'bob'), (3, 'ann')) v(d, u),
+    usage_record('acme', 'seats', 1, 's' || d, '2026-05-01 00:00+00'::timestamptz + d * interval '1 hour', jsonb_build_object('user', u)) \g /dev/null
+SELECT count(*) FROM generate_series(1, 4) d, LATERAL (VALUES ('logins'), ('load'), ('peak')) m(metric),
+    usage_record('acme', m.metric, 10 - d, m.metric || d, '2026-05-01 00:00+00'::timestamptz + d * interval '1 hour') \g /dev/null
+SELECT results_eq($$SELECT metric_name, quantity FROM usage_report('acme', '2026-05-01 00:00+00', '2026-05-02 00:00+00') WHERE metric_name IN ('seats', 'logins', 'load', 'peak')$$,
+    $$VALUES ('load', 6::numeric), ('logins', 4), ('peak', 9), ('seats', 2)$$, 'latest, count, max, unique');
+SELECT results_eq($$SELECT quantity FROM usage_report('acme', '2026-05-01 00:00+00', '2026-05-01 06:00+00', 'load', '2 hours')$$,
+    $$VALUES (9::numeric), (7), (6)$$, 'a bucket ends before the next begins');
+SELECT usage_record('acme', 'load', 5, 'tie', '2026-05-01 04:00+00') \g /dev/null
+SELECT is((SELECT quantity FROM usage_report('acme', '2026-05-01 00:00+00', '2026-05-02 00:00+00', 'load')), 5::numeric, 'of two at one time the one recorded later is the latest');
+SELECT usage_cancel('acme', 's2') \g /dev/null
+SELECT is((SELECT quantity FROM usage_report('acme', '2026-05-01 00:00+00', '2026-05-02 00:00+00', 'seats')), 1::numeric, 'a cancelled event counts no more');
+SELECT is((SELECT cancelled_at FROM usage_cancel('acme', 's2')), (SELECT cancelled_at FROM tenancy.usage_event WHERE event_id = 's2'), 'cancelling twice changes nothing');
+SELECT is((SELECT count(*) FROM tenancy.usage_observation WHERE metric = 'seats'), 2::bigint, 'and is not observed');
+
+-- measured storage is a level like any other
+INSERT INTO tenancy.usage_hour (tenant_id, hour, storage_bytes) SELECT id, '2026-05-01 00:00+00', 3500000000 FROM tenancy.tenant WHERE slug = 'acme';
+SELECT usage_record('acme', 'storage', 2, 'st', '2026-05-01 12:00+00') \g /dev/null
+SELECT results_eq($$SELECT quantity::numeric(5,2) FROM usage_report('acme', '2026-04-30 00:00+00', '2026-05-04 00:00+00', 'storage', '1 day')$$,
+    $$VALUES (0::numeric), (3.5), (2), (2)$$, 'storage in GB, measured and reported, carries over');
+
+-- dates: a month in which clocks change is a bucket like the others
+SET timezone = 'Europe/Berlin';
+SELECT results_eq($$SELECT bucket_start FROM usage_report('acme', '2026-03-01', '2026-05-01', 'logins', '1 month')$$,
+    $$VALUES ('2026-03-01'::timestamptz), ('2026-04-01')$$, 'months are civil');
+SELECT results_eq($$SELECT bucket_start FROM usage_report('acme', '2026-01-31', '2026-04-01', 'logins', '1 month')$$,
+    $$VALUES ('2026-01-31'::timestamptz), ('2026-02-28'), ('2026-03-31')$$, 'and counted from the first');
+SELECT is((SELECT count(*) FROM usage_report('acme', '2026-10-25', '2026-10-26', 'logins', '1 hour')), 25::bigint, 'a day can have 25 hours');
+SELECT throws_ok($$SELECT usage_report('acme', '2026-01-01', '2027-01-01', bucket => '1 month -31 days')$$, '22023', NULL, 'a bucket that goes back');
+RESET timezone;
+
+-- rights
+CREATE ROLE usage_app LOGIN IN ROLE tenancy_app;
+CREATE ROLE usage_nobody LOGIN;
+SET ROLE usage_app;
+SELECT lives_ok($$SELECT usage_record('acme', 'api_calls')$$, 'the application records');
+SELECT throws_ok($$SELECT usage_cancel('acme', 'r1')$$, '42501', NULL, 'and cancels nothing');
+SELECT throws_ok($$SELECT metric_create('mine', 'x')$$, '42501', NULL, 'and makes no metric');
+SET ROLE usage_nobody;
+SELECT throws_ok($$SELECT usage_record('00000000-0000-7000-8000-000000000000'::uuid, 'api_calls')$$, '42501', NULL, 'others record nothing');
+SELECT throws_ok($$SELECT * FROM tenancy.usage_event$$, '42501', NULL, 'and read nothing');
+RESET ROLE;
+BEGIN;
+SELECT tenant_context_set('acme') \g /dev/null
+SELECT throws_ok(format('SELECT usage_record(%L::uuid, %L)', :'globex', 'api_calls'), '42704', NULL, 'a tenant does not record for another, by id');
+SELECT throws_ok($$SELECT usage_record('globex', 'api_calls')$$, '42704', NULL, 'nor by its slug');
+SELECT throws_ok(format('SELECT * FROM usage_report(%L::uuid, now() - interval %L, now())', :'globex', '1 day'), '42704', NULL, 'nor reads of it');
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE tenant_id <> current_tenant_id()), 0::bigint, 'nor sees its events');
+SELECT throws_ok($$DELETE FROM tenancy.usage_event$$, '42501', NULL, 'nor deletes its own');
+COMMIT;
+DROP ROLE usage_app, usage_nobody;
+SELECT * FROM finish();
