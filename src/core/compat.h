@@ -26,6 +26,7 @@
 
 #if PG_VERSION_NUM >= 160000
 #include "parser/parse_relation.h"
+#include "varatt.h"
 #endif
 
 /* The oldest minor release of each major without a known bypass of row security. */

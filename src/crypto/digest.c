@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "crypto/digest.h"
 
 void
