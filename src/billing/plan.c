@@ -42,39 +42,9 @@ GATE_LOOKUP(unknown_limit,
 			JSONBOID, JSONBOID);
 GATE_LOOKUP(plan_limits, "SELECT p.limits FROM tenancy.plan p WHERE p.id = $1", TEXTOID);
 
-static const char *
-check_flags(JsonbValue *value)
-{
-	JsonbIterator *it = JsonbIteratorInit(value->val.binary.data);
-	JsonbValue member;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && member.type != jbvBool)
-			return "an object of true and false";
-	}
-	return NULL;
-}
-
-static const char *
-check_limits(JsonbValue *value)
-{
-	JsonbIterator *it = JsonbIteratorInit(value->val.binary.data);
-	JsonbValue member;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && member.type != jbvNumeric)
-			return "an object of numbers, where -1 is unlimited";
-	}
-	return NULL;
-}
-
 static const JsonRule document_members[] = {
-	{.name = "features", .type = JSON_OBJECT, .is_required = true, .check = check_flags},
-	{.name = "limits", .type = JSON_OBJECT, .is_required = true, .check = check_limits},
+	{.name = "features", .type = JSON_OBJECT, .is_required = true, .check = json_check_booleans},
+	{.name = "limits", .type = JSON_OBJECT, .is_required = true, .check = json_check_numbers},
 	{.name = "sla", .type = JSON_OBJECT, .is_required = true},
 	{.name = "support", .type = JSON_OBJECT, .is_required = true},
 	{.name = NULL},

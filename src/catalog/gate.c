@@ -387,6 +387,28 @@ gate_oid(Oid value)
 }
 
 NullableDatum
+gate_uuid_array(const pg_uuid_t *values, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = UUIDPGetDatum(&values[i]);
+	return gate_datum(PointerGetDatum(
+		construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+}
+
+NullableDatum
+gate_int64_array(const int64 *values, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(values[i]);
+	return gate_datum(PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+													  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+}
+
+NullableDatum
 gate_text_array(const char *const *values, int count)
 {
 	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));

@@ -90,6 +90,8 @@ extern NullableDatum gate_int64(int64 value);
 extern NullableDatum gate_int32(int32 value);
 extern NullableDatum gate_bool(bool value);
 extern NullableDatum gate_oid(Oid value);
+extern NullableDatum gate_uuid_array(const pg_uuid_t *values, int count);
+extern NullableDatum gate_int64_array(const int64 *values, int count);
 extern NullableDatum gate_text_array(const char *const *values, int count);
 
 /* The argument of an SQL function handed on as it is. */

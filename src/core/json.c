@@ -226,6 +226,34 @@ json_validate(const Jsonb *document, const JsonRule *members, const char *what)
 	validate_members((JsonbContainer *) &document->root, members, "", what);
 }
 
+/* Is every member of the object of one type? */
+static bool
+members_are(JsonbValue *object, enum jbvType type)
+{
+	JsonbIterator *it = JsonbIteratorInit(object->val.binary.data);
+	JsonbIteratorToken token;
+	JsonbValue member;
+
+	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && member.type != type)
+			return false;
+	}
+	return true;
+}
+
+const char *
+json_check_booleans(JsonbValue *value)
+{
+	return members_are(value, jbvBool) ? NULL : "an object of true and false";
+}
+
+const char *
+json_check_numbers(JsonbValue *value)
+{
+	return members_are(value, jbvNumeric) ? NULL : "an object of numbers";
+}
+
 /* Members. */
 
 static bool

@@ -44,6 +44,10 @@ typedef struct JsonRule
  */
 extern void json_validate(const Jsonb *document, const JsonRule *members, const char *what);
 
+/* For "check": an object whose members are all true or false, or all numbers. */
+extern const char *json_check_booleans(JsonbValue *value);
+extern const char *json_check_numbers(JsonbValue *value);
+
 /* Members of an object; NULL or the default where absent or null.  Copies in the caller's context. */
 extern char *json_text(const Jsonb *object, const char *name);
 extern Numeric json_numeric(const Jsonb *object, const char *name);

@@ -215,11 +215,23 @@ check_utility(Node *statement)
 }
 
 static void
+run_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
+			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			DestReceiver *dest, QueryCompletion *completion)
+{
+	if (previous_utility)
+		previous_utility(statement, query_string, read_only_tree, context, params, environment,
+						 dest, completion);
+	else
+		standard_ProcessUtility(statement, query_string, read_only_tree, context, params,
+								environment, dest, completion);
+}
+
+static void
 on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
 		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 		   DestReceiver *dest, QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
 	Node *node = statement->utilityStmt;
 	volatile Oid database = InvalidOid;
 	volatile bool is_done = false;
@@ -228,8 +240,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	/* BEGIN and COMMIT are no work of their own, and not to be held up. */
 	if (IsA(node, TransactionStmt))
 	{
-		next(statement, query_string, read_only_tree, context, params, environment, dest,
-			 completion);
+		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
+					completion);
 		return;
 	}
 
@@ -244,8 +256,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			check_utility(node);
 		if (context == PROCESS_UTILITY_TOPLEVEL)
 			database = worker_before_utility(node);
-		next(statement, query_string, read_only_tree, context, params, environment, dest,
-			 completion);
+		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
+					completion);
 		is_done = true;
 	}
 	PG_FINALLY();

@@ -26,7 +26,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/memutils.h"
 
 #define PLAIN(column) column
@@ -63,26 +62,23 @@ meter_hour_of(TimestampTz time)
 }
 
 static NullableDatum
-uuid_array(const MeterTotals *totals, int count)
+tenant_array(const MeterTotals *totals, int count)
 {
-	Datum *elements = palloc(sizeof(Datum) * count);
+	pg_uuid_t *tenants = palloc(sizeof(pg_uuid_t) * count);
 
 	for (int i = 0; i < count; i++)
-		elements[i] = UUIDPGetDatum(&totals[i].tenant);
-	return gate_datum(PointerGetDatum(
-		construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+		tenants[i] = totals[i].tenant;
+	return gate_uuid_array(tenants, count);
 }
 
 static NullableDatum
 delta_array(const MeterTotals *totals, int count, MeterCounter counter)
 {
-	Datum *elements = palloc(sizeof(Datum) * count);
+	int64 *deltas = palloc(sizeof(int64) * count);
 
 	for (int i = 0; i < count; i++)
-		elements[i] = Int64GetDatum(
-			(int64) (totals[i].total.value[counter] - totals[i].flushed.value[counter]));
-	return gate_datum(PointerGetDatum(
-		construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+		deltas[i] = (int64) (totals[i].total.value[counter] - totals[i].flushed.value[counter]);
+	return gate_int64_array(deltas, count);
 }
 
 /* The entries with something new, in front; how many. */
@@ -123,7 +119,7 @@ meter_flush(void)
 		return 0;
 
 	arguments[0] = gate_timestamptz(meter_hour_of(clock_now()));
-	arguments[1] = uuid_array(totals, count);
+	arguments[1] = tenant_array(totals, count);
 	for (int i = 0; i < METER_COUNTERS; i++)
 		arguments[2 + i] = delta_array(totals, count, i);
 	gate_run_array(&usage_hour_add, EXPECT_ANY, arguments, lengthof(arguments));

@@ -46,36 +46,6 @@ check_url(JsonbValue *value)
 	return (length > 8 && strncmp(text, "https://", 8) == 0) ? NULL : "a URL with https";
 }
 
-static const char *
-check_members_are_boolean(JsonbValue *value)
-{
-	JsonbIterator *it = JsonbIteratorInit(value->val.binary.data);
-	JsonbValue member;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && member.type != jbvBool)
-			return "an object of true and false";
-	}
-	return NULL;
-}
-
-static const char *
-check_members_are_numbers(JsonbValue *value)
-{
-	JsonbIterator *it = JsonbIteratorInit(value->val.binary.data);
-	JsonbValue member;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &member, true)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && member.type != jbvNumeric)
-			return "an object of numbers";
-	}
-	return NULL;
-}
-
 static const JsonRule branding[] = {
 	{.name = "display_name", .type = JSON_TEXT, .max_length = 200},
 	{.name = "favicon_url", .type = JSON_TEXT, .check = check_url},
@@ -125,8 +95,8 @@ static const JsonRule members[] = {
 	{.name = "authentication", .type = JSON_OBJECT, .members = authentication},
 	{.name = "branding", .type = JSON_OBJECT, .members = branding},
 	{.name = "compliance", .type = JSON_OBJECT, .members = compliance},
-	{.name = "feature_limits", .type = JSON_OBJECT, .check = check_members_are_numbers},
-	{.name = "features", .type = JSON_OBJECT, .check = check_members_are_boolean},
+	{.name = "feature_limits", .type = JSON_OBJECT, .check = json_check_numbers},
+	{.name = "features", .type = JSON_OBJECT, .check = json_check_booleans},
 	{.name = "integrations", .type = JSON_OBJECT},
 	{.name = "security", .type = JSON_OBJECT, .members = security},
 	{.name = NULL},
