@@ -13,6 +13,11 @@
 	" AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass"               \
 	"                 AND i.objid = p.oid AND i.deptype = 'i')"
 
+/* From 18 on it is a constraint with a name. */
+#define NOT_NULL                                                                                   \
+	"coalesce((SELECT ' CONSTRAINT ' || quote_ident(k.conname) FROM pg_constraint k"               \
+	" WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey[1] = a.attnum), '') || ' NOT NULL'"
+
 /* What a schema may hold that cannot be cloned: (description) of the first. */
 #define QUERY_UNSUPPORTED                                                                          \
 	"SELECT pg_catalog.pg_describe_object(o.classid, o.objid, 0) FROM ("                           \
@@ -107,7 +112,7 @@
 	"         CASE WHEN c.reloftype <> 0 THEN format('%I WITH OPTIONS%s%s', a.attname,"            \
 	"             CASE WHEN a.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%s) STORED',"  \
 	"                  pg_get_expr(ad.adbin, ad.adrelid)) ELSE '' END,"                            \
-	"             CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE ' NULL' END)"                       \
+	"             CASE WHEN a.attnotnull THEN " NOT_NULL " ELSE ' NULL' END)"                      \
 	"         ELSE format('%I %s%s%s%s%s', a.attname,"                                             \
 	"           format_type(a.atttypid, a.atttypmod),"                                             \
 	"           CASE a.attcompression WHEN 'p' THEN ' COMPRESSION pglz'"                           \
@@ -116,7 +121,7 @@
 	"                THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END,"                \
 	"           CASE WHEN a.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%s) STORED',"    \
 	"                pg_get_expr(ad.adbin, ad.adrelid)) ELSE '' END,"                              \
-	"           CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END) END AS item"                  \
+	"           CASE WHEN a.attnotnull THEN " NOT_NULL " ELSE '' END) END AS item"                 \
 	"       FROM pg_attribute a JOIN pg_type at ON at.oid = a.atttypid"                            \
 	"       LEFT JOIN pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum"            \
 	"      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"                       \
