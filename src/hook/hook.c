@@ -171,16 +171,19 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 static void
 on_executor_finish(QueryDesc *query)
 {
-	bool has_work = query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
-	bool is_metered = nesting_level == 0 && has_work && meter_begin();
+	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
+	bool is_metered;
 
+	if (query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE)
+	{
+		next(query);
+		return;
+	}
+	is_metered = nesting_level == 0 && meter_begin();
 	nesting_level++;
 	PG_TRY();
 	{
-		if (previous_finish)
-			previous_finish(query);
-		else
-			standard_ExecutorFinish(query);
+		next(query);
 	}
 	PG_FINALLY();
 	{
