@@ -68,7 +68,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
-'Drafts the invoice of the next period of a tenant that has ended. tenant: slug or id. period: the period expected, or null. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+'Drafts the invoice of the next period of a tenant that has ended. tenant: slug or id. period: the period expected, or null; one whose invoices are all void is billed anew. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
 
@@ -113,12 +113,12 @@ REVOKE ALL ON FUNCTION @extschema@.invoice_html(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_html(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 
 CREATE OR REPLACE FUNCTION @extschema@.billing_run(
-    at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint)
+    at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint, OUT total jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_billing_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.billing_run(timestamptz) IS
-'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing. at: the moment to bill up to. Result: one row: invoices, their lines, and subscriptions that failed, which tenancy.billing_failure tells about and which do not stop the others. Errors: 42501 within a tenant context. Rights: tenancy_admin.';
+'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing, drafts that were there before stay drafts, and a period whose invoice is void is not billed again. at: the moment to bill up to. Result: one row: invoices, their lines, subscriptions that failed, which tenancy.billing_failure tells about and which do not stop the others, and the totals by currency. Errors: 42501 within a tenant context; 40001 under snapshot isolation, as ever. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.billing_run(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.billing_run(timestamptz) TO tenancy_admin;
 

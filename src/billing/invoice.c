@@ -16,6 +16,7 @@
 #include "core/money.h"
 #include "core/state.h"
 
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rangetypes.h"
@@ -40,18 +41,34 @@ GATE_STATEMENT(invoice_for_update,
 			   "SELECT i.state, coalesce(i.number, i.id::text), i.total FROM tenancy.invoice i"
 			   " WHERE i.id = $1 FOR UPDATE",
 			   UUIDOID);
-GATE_STATEMENT(invoice_number_it,
-			   "WITH taken AS ("
-			   "    INSERT INTO tenancy.invoice_series AS n (name, next_number) VALUES ($2, 2)"
-			   "    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + 1"
-			   "    RETURNING n.next_number - 1 AS number)"
-			   " UPDATE tenancy.invoice AS i"
-			   "    SET number = pg_catalog.format('%s-%s', $2, pg_catalog.lpad(t.number::text,"
-			   "            greatest(6, pg_catalog.length(t.number::text)), '0')),"
-			   "        state = $3, paid_at = CASE WHEN i.total = 0 THEN $4 END,"
-			   "        issued_at = $4, due_at = $4 + interval '14 days'"
-			   "   FROM taken t WHERE i.id = $1",
-			   UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(invoice_void_of_period,
+			   "SELECT i.subscription_id, i.id FROM tenancy.invoice i"
+			   " WHERE i.tenant_id = $1 AND i.period_start = $2 AND i.period_end = $3"
+			   "   AND i.state = 'void'"
+			   " ORDER BY i.id DESC LIMIT 1",
+			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_STATEMENT(invoice_number_all,
+			   "WITH ready AS ("
+			   "    SELECT i.id, pg_catalog.row_number() OVER (ORDER BY i.period_start, i.id) AS place"
+			   "      FROM tenancy.invoice i WHERE i.id = ANY ($1) AND i.state = 'draft'),"
+			   " taken AS ("
+			   "    INSERT INTO tenancy.invoice_series AS n (name, next_number)"
+			   "    SELECT $2, 1 + pg_catalog.count(*) FROM ready HAVING pg_catalog.count(*) > 0"
+			   "    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + excluded.next_number - 1"
+			   "    RETURNING n.next_number - (SELECT pg_catalog.count(*) FROM ready) AS first),"
+			   " issued AS ("
+			   "    UPDATE tenancy.invoice AS i"
+			   "       SET number = pg_catalog.format('%s-%s', $2,"
+			   "               pg_catalog.lpad((t.first + r.place - 1)::text,"
+			   "                   greatest(6, pg_catalog.length((t.first + r.place - 1)::text)), '0')),"
+			   "           state = CASE WHEN i.total = 0 THEN 'paid' ELSE 'open' END,"
+			   "           paid_at = CASE WHEN i.total = 0 THEN $3 END,"
+			   "           issued_at = $3, due_at = $3 + interval '14 days'"
+			   "      FROM ready r, taken t WHERE r.id = i.id"
+			   "    RETURNING i.currency, i.line_count, i.total)"
+			   " SELECT s.currency, pg_catalog.count(*), pg_catalog.sum(s.line_count), pg_catalog.sum(s.total)"
+			   "   FROM issued s GROUP BY s.currency ORDER BY s.currency",
+			   UUIDARRAYOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(invoice_set_state,
 			   "UPDATE tenancy.invoice SET state = $2, state_reason = $3 WHERE id = $1", UUIDOID,
 			   TEXTOID, TEXTOID);
@@ -129,6 +146,7 @@ TENANCY_FUNCTION(invoice_generate)
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
 	GateRows *next;
 	GateRows *found;
+	GateRows *voided;
 	TimestampTz starts = 0;
 	TimestampTz ends = 0;
 
@@ -141,6 +159,15 @@ TENANCY_FUNCTION(invoice_generate)
 						 gate_timestamptz(starts), gate_timestamptz(ends));
 		if (found->count == 1)
 			PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
+		voided = gate_run(&invoice_void_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+						  gate_timestamptz(starts), gate_timestamptz(ends));
+		if (voided->count == 1)
+		{
+			bill_period_again(row_uuid(voided, 0, 0), row_uuid(voided, 0, 1));
+			found = gate_run(&invoice_of_period, EXPECT_ONE, gate_uuid(tenant),
+							 gate_timestamptz(starts), gate_timestamptz(ends));
+			PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
+		}
 	}
 
 	next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
@@ -170,18 +197,25 @@ TENANCY_FUNCTION(invoice_generate)
 	PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
 }
 
+GateRows *
+invoices_finalize(NullableDatum ids)
+{
+	return gate_run(&invoice_number_all, EXPECT_ANY, ids, gate_text(SERIES),
+					gate_timestamptz(clock_now()));
+}
+
 /* invoice_finalize(invoice uuid) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_finalize)
 {
 	pg_uuid_t *invoice = required_uuid(fcinfo, 0, "invoice");
 	GateRows *rows = lock_invoice(invoice);
-	bool is_zero = numeric_is_zero(row_numeric(rows, 0, 2));
-	const char *state = state_after(&invoice_states, row_text(rows, 0, 0),
-									is_zero ? "finalize at zero" : "finalize",
-									row_text(rows, 0, 1));
+	Datum id = UUIDPGetDatum(invoice);
 
-	gate_run(&invoice_number_it, EXPECT_ONE, gate_uuid(invoice), gate_text(SERIES),
-			 gate_text(state), gate_timestamptz(clock_now()));
+	(void) state_after(&invoice_states, row_text(rows, 0, 0),
+					   numeric_is_zero(row_numeric(rows, 0, 2)) ? "finalize at zero" : "finalize",
+					   row_text(rows, 0, 1));
+	(void) invoices_finalize(gate_datum(PointerGetDatum(
+		construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))));
 	PG_RETURN_DATUM(invoice_row(invoice));
 }
 

@@ -22,6 +22,8 @@
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
+#include "core/json.h"
+#include "core/money.h"
 #include "core/settings.h"
 #include "job/kind.h"
 
@@ -33,36 +35,44 @@
 #include "utils/tuplestore.h"
 
 #define BATCH_SIZE 1000
-#define PAYMENT_TERM "interval '14 days'"
 
 /* Start and end of the first period without an invoice; the end may come early by ends_at. */
 #define NEXT_PERIOD                                                                                \
 	"LATERAL (SELECT tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, s.time_zone) AS starts," \
 	"        tenancy.period_boundary(s.starts_at, s.next_period + 1, p.billing_period, s.time_zone) AS full_end) b"
 
+/* From an id on, so that a run reads each subscription about once and not once a batch. */
 GATE_STATEMENT(billing_due,
 			   "SELECT s.id FROM tenancy.subscription s"
 			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
 			   "  " NEXT_PERIOD
-			   " WHERE s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $1"
+			   " WHERE s.id >= $4 AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $1"
 			   "   AND s.id <> ALL ($2)"
 			   " ORDER BY s.id LIMIT $3",
-			   TIMESTAMPTZOID, UUIDARRAYOID, INT4OID);
+			   TIMESTAMPTZOID, UUIDARRAYOID, INT4OID, UUIDOID);
 GATE_STATEMENT(billing_lock,
 			   "SELECT FROM tenancy.subscription s WHERE s.id = ANY ($1) ORDER BY s.id FOR UPDATE",
 			   UUIDARRAYOID);
 GATE_STATEMENT(billing_draft,
-			   "INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_start,"
-			   "    period_end, currency, line_count, total, created_at)"
-			   " SELECT tenancy.id_new(), s.tenant_id, s.id, 'draft', b.starts,"
+			   "INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_number,"
+			   "    period_start, period_end, currency, line_count, total, created_at)"
+			   " SELECT tenancy.id_new(), s.tenant_id, s.id, 'draft', s.next_period, b.starts,"
 			   "        least(b.full_end, s.ends_at), p.currency, 0, 0, $3"
 			   "   FROM tenancy.subscription s"
 			   "   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
 			   "   " NEXT_PERIOD
 			   "  WHERE s.id = ANY ($1) AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2"
 			   "    AND b.starts < least(b.full_end, s.ends_at)"
-			   " ON CONFLICT DO NOTHING",
+			   " ON CONFLICT DO NOTHING RETURNING id",
 			   UUIDARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_STATEMENT(billing_draft_again,
+			   "INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_number,"
+			   "    period_start, period_end, currency, line_count, total, created_at)"
+			   " SELECT tenancy.id_new(), v.tenant_id, v.subscription_id, 'draft', v.period_number,"
+			   "        v.period_start, v.period_end, v.currency, 0, 0, $2"
+			   "   FROM tenancy.invoice v WHERE v.id = $1"
+			   " ON CONFLICT DO NOTHING RETURNING id",
+			   UUIDOID, TIMESTAMPTZOID);
 GATE_STATEMENT(billing_lines,
 			   "INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, description, metric,"
 			   "    quantity, unit, unit_price, amount, trace)"
@@ -74,7 +84,6 @@ GATE_STATEMENT(billing_lines,
 			   "   JOIN tenancy.subscription s ON s.id = i.subscription_id"
 			   "   JOIN tenancy.plan l ON l.id = s.plan"
 			   "   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
-			   "   " NEXT_PERIOD ","
 			   "   LATERAL (SELECT coalesce(pg_catalog.jsonb_object_agg(w.metric,"
 			   "                tenancy.usage_quantity(i.tenant_id, w.metric, i.period_start, i.period_end)), '{}') AS usage"
 			   "              FROM (SELECT e->>'metric' AS metric FROM pg_catalog.jsonb_array_elements("
@@ -83,15 +92,15 @@ GATE_STATEMENT(billing_lines,
 			   "             WHERE w.metric IS NOT NULL) u,"
 			   "   LATERAL tenancy.rate(p.pricing, l.limits, u.usage,"
 			   "       extract(epoch FROM i.period_end - i.period_start),"
-			   "       extract(epoch FROM b.full_end - b.starts)) r"
-			   "  WHERE i.subscription_id = ANY ($1) AND i.state = 'draft' AND i.line_count = 0"
-			   "    AND i.period_start = b.starts",
+			   "       extract(epoch FROM"
+			   "           tenancy.period_boundary(s.starts_at, i.period_number + 1, p.billing_period, s.time_zone)"
+			   "           - i.period_start)) r"
+			   "  WHERE i.id = ANY ($1)",
 			   UUIDARRAYOID);
 GATE_STATEMENT(billing_total,
 			   "UPDATE tenancy.invoice i SET line_count = t.lines, total = t.total"
 			   "  FROM (SELECT l.invoice_id, pg_catalog.count(*) AS lines, pg_catalog.sum(l.amount) AS total"
-			   "          FROM tenancy.invoice_line l JOIN tenancy.invoice d ON d.id = l.invoice_id"
-			   "         WHERE d.subscription_id = ANY ($1) AND d.state = 'draft' GROUP BY l.invoice_id) t"
+			   "          FROM tenancy.invoice_line l WHERE l.invoice_id = ANY ($1) GROUP BY l.invoice_id) t"
 			   " WHERE i.id = t.invoice_id",
 			   UUIDARRAYOID);
 GATE_STATEMENT(billing_advance,
@@ -103,31 +112,10 @@ GATE_STATEMENT(billing_advance,
 			   " WHERE s.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND p.version = o.price_version"
 			   "   AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2",
 			   UUIDARRAYOID, TIMESTAMPTZOID);
-GATE_STATEMENT(billing_finalize,
-			   "WITH ready AS ("
-			   "    SELECT i.id, pg_catalog.row_number() OVER (ORDER BY i.period_start, i.id) AS place"
-			   "      FROM tenancy.invoice i WHERE i.subscription_id = ANY ($1) AND i.state = 'draft'),"
-			   " taken AS ("
-			   "    INSERT INTO tenancy.invoice_series AS n (name, next_number)"
-			   "    SELECT $2, 1 + pg_catalog.count(*) FROM ready HAVING pg_catalog.count(*) > 0"
-			   "    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + excluded.next_number - 1"
-			   "    RETURNING n.next_number - (SELECT pg_catalog.count(*) FROM ready) AS first)"
-			   " UPDATE tenancy.invoice AS i"
-			   "    SET number = pg_catalog.format('%s-%s', $2,"
-			   "            pg_catalog.lpad((t.first + r.place - 1)::text,"
-			   "                greatest(6, pg_catalog.length((t.first + r.place - 1)::text)), '0')),"
-			   "        state = CASE WHEN i.total = 0 THEN 'paid' ELSE 'open' END,"
-			   "        paid_at = CASE WHEN i.total = 0 THEN $3 END,"
-			   "        issued_at = $3, due_at = $3 + " PAYMENT_TERM
-			   "   FROM ready r, taken t WHERE r.id = i.id"
-			   " RETURNING i.line_count",
-			   UUIDARRAYOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(billing_failure_insert,
 			   "INSERT INTO tenancy.billing_failure (id, subscription_id, failed_at, sqlstate, error)"
 			   " VALUES ($1, $2, $3, $4, $5)",
 			   UUIDOID, UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID);
-
-#define SERIES "INV"
 
 static NullableDatum
 uuid_array(const pg_uuid_t *ids, int count)
@@ -140,26 +128,72 @@ uuid_array(const pg_uuid_t *ids, int count)
 		construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
 }
 
-/* One period of each subscription. */
-static void
-bill_batch(const pg_uuid_t *ids, int count, TimestampTz at, bool finalizes, BillingResult *result)
+/* The ids in the first column. */
+static pg_uuid_t *
+ids_of(const GateRows *rows)
+{
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * Max(rows->count, 1));
+
+	for (int64 i = 0; i < rows->count; i++)
+		ids[i] = *row_uuid(rows, i, 0);
+	return ids;
+}
+
+/* Lines and totals of drafts that have none; the ids of the drafts, as an array. */
+static NullableDatum
+fill_drafts(const GateRows *drafts)
+{
+	NullableDatum ids = uuid_array(ids_of(drafts), drafts->count);
+
+	if (drafts->count > 0)
+	{
+		gate_run(&billing_lines, EXPECT_ANY, ids);
+		gate_run(&billing_total, EXPECT_ANY, ids);
+	}
+	return ids;
+}
+
+/* Draft one period of each subscription; the ids of the drafts, as an array. */
+static NullableDatum
+draft_batch(const pg_uuid_t *ids, int count, TimestampTz at)
 {
 	NullableDatum batch = uuid_array(ids, count);
+	NullableDatum drafts;
 
 	gate_run(&billing_lock, EXPECT_ANY, batch);
-	gate_run(&billing_draft, EXPECT_ANY, batch, gate_timestamptz(at), gate_timestamptz(clock_now()));
-	gate_run(&billing_lines, EXPECT_ANY, batch);
-	gate_run(&billing_total, EXPECT_ANY, batch);
+	drafts = fill_drafts(gate_run(&billing_draft, EXPECT_ANY, batch, gate_timestamptz(at),
+								  gate_timestamptz(clock_now())));
 	gate_run(&billing_advance, EXPECT_ANY, batch, gate_timestamptz(at));
-	if (finalizes)
-	{
-		GateRows *issued = gate_run(&billing_finalize, EXPECT_ANY, batch, gate_text(SERIES),
-									gate_timestamptz(clock_now()));
+	return drafts;
+}
 
-		result->invoices += issued->count;
-		for (int64 i = 0; i < issued->count; i++)
-			result->lines += row_int32(issued, i, 0);
+/* Amounts of different currencies are never added to each other. */
+static void
+add_issued(BillingResult *result, const GateRows *issued)
+{
+	MemoryContext batch_context = MemoryContextSwitchTo(result->context);
+
+	for (int64 i = 0; i < issued->count; i++)
+	{
+		char *currency = row_text(issued, i, 0);
+		Numeric total = row_numeric(issued, i, 3);
+		int n = 0;
+
+		while (n < result->currency_count && strcmp(result->currencies[n].code, currency) != 0)
+			n++;
+		if (n == result->currency_count)
+		{
+			result->currencies = n == 0 ? palloc(sizeof(BillingTotal))
+										: repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
+			result->currencies[n].code = currency;
+			result->currencies[n].total = numeric_from_int(0);
+			result->currency_count++;
+		}
+		result->currencies[n].total = numeric_plus(result->currencies[n].total, total);
+		result->invoices += row_int64(issued, i, 1);
+		result->lines += row_int64(issued, i, 2);
 	}
+	MemoryContextSwitchTo(batch_context);
 }
 
 static void
@@ -170,6 +204,14 @@ record_failure(const pg_uuid_t *subscription, const ErrorData *error)
 			 gate_text(error->message));
 }
 
+/* An error of the run and not of a subscription: trying again in this transaction is no use. */
+static bool
+stops_the_run(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
 /* NULL when the batch was billed, else its error with everything it did undone. */
 static ErrorData *
 try_batch(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
@@ -177,17 +219,17 @@ try_batch(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile error = NULL;
-	BillingResult done = *result;
 
 	BeginInternalSubTransaction("billing batch");
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		bill_batch(ids, count, at, true, &done);
+		GateRows *issued = invoices_finalize(draft_batch(ids, count, at));
+
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		*result = done;
+		add_issued(result, issued);
 	}
 	PG_CATCH();
 	{
@@ -197,18 +239,16 @@ try_batch(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		if (stops_the_run(error))
 			ReThrowError(error);
 	}
 	PG_END_TRY();
 	return error;
 }
 
-/* The subscriptions that failed, appended to "failed". */
+/* Bill what can be billed of the batch; the others are recorded and added to result->failed_ids. */
 static void
-bill_or_halve(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result,
-			  pg_uuid_t **failed)
+bill_or_halve(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
 {
 	ErrorData *error;
 
@@ -218,33 +258,42 @@ bill_or_halve(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *re
 		return;
 	if (count > 1)
 	{
-		bill_or_halve(ids, count / 2, at, result, failed);
-		bill_or_halve(ids + count / 2, count - count / 2, at, result, failed);
+		bill_or_halve(ids, count / 2, at, result);
+		bill_or_halve(ids + count / 2, count - count / 2, at, result);
 		return;
 	}
 	record_failure(ids, error);
-	*failed = repalloc(*failed, sizeof(pg_uuid_t) * (result->failed + 1));
-	(*failed)[result->failed++] = *ids;
+	result->failed_ids =
+		repalloc(result->failed_ids, sizeof(pg_uuid_t) * (result->failed + 1));
+	result->failed_ids[result->failed++] = *ids;
 }
 
 BillingResult
 billing_run(TimestampTz at)
 {
-	BillingResult result = {0};
-	pg_uuid_t *failed = palloc(sizeof(pg_uuid_t));
+	MemoryContext batch_context =
+		AllocSetContextCreate(CurrentMemoryContext, "billing batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = MemoryContextSwitchTo(batch_context);
+	BillingResult result = {.context = context};
+	pg_uuid_t from = {{0}};
 
+	result.failed_ids = MemoryContextAlloc(context, sizeof(pg_uuid_t));
 	for (;;)
 	{
 		GateRows *due = gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(at),
-								 uuid_array(failed, result.failed), gate_int32(BATCH_SIZE));
-		pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * Max(due->count, 1));
+								 uuid_array(result.failed_ids, result.failed),
+								 gate_int32(BATCH_SIZE), gate_uuid(&from));
 
 		if (due->count == 0)
-			return result;
-		for (int64 i = 0; i < due->count; i++)
-			ids[i] = *row_uuid(due, i, 0);
-		bill_or_halve(ids, due->count, at, &result, &failed);
+			break;
+		/* What comes before the first is not due, and will not be in this run. */
+		from = *row_uuid(due, 0, 0);
+		bill_or_halve(ids_of(due), due->count, at, &result);
+		MemoryContextReset(batch_context);
 	}
+	MemoryContextSwitchTo(context);
+	MemoryContextDelete(batch_context);
+	return result;
 }
 
 static void
@@ -274,14 +323,25 @@ billing_init(void)
 	invoice_init();
 }
 
-/* billing_run(at timestamptz) → TABLE(invoices bigint, lines bigint, failed bigint) */
+static Jsonb *
+total_by_currency(const BillingResult *result)
+{
+	JsonBuilder total;
+
+	json_begin(&total);
+	for (int i = 0; i < result->currency_count; i++)
+		json_put_numeric(&total, result->currencies[i].code, result->currencies[i].total);
+	return json_end(&total);
+}
+
+/* billing_run(at timestamptz) → TABLE(invoices bigint, lines bigint, failed bigint, total jsonb) */
 TENANCY_FUNCTION(billing_run)
 {
 	TimestampTz at = required_timestamptz(fcinfo, 0, "at");
 	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
 	BillingResult result;
-	Datum values[3];
-	bool nulls[3] = {false};
+	Datum values[4];
+	bool nulls[4] = {false};
 
 	context_require_none("billing");
 	extension_require();
@@ -290,6 +350,7 @@ TENANCY_FUNCTION(billing_run)
 	values[0] = Int64GetDatum(result.invoices);
 	values[1] = Int64GetDatum(result.lines);
 	values[2] = Int64GetDatum(result.failed);
+	values[3] = JsonbPGetDatum(total_by_currency(&result));
 	tuplestore_putvalues(set->setResult, set->setDesc, values, nulls);
 	return (Datum) 0;
 }
@@ -297,7 +358,13 @@ TENANCY_FUNCTION(billing_run)
 void
 bill_subscription(const pg_uuid_t *subscription, TimestampTz at)
 {
-	BillingResult ignored = {0};
+	(void) draft_batch(subscription, 1, at);
+}
 
-	bill_batch(subscription, 1, at, false, &ignored);
+void
+bill_period_again(const pg_uuid_t *subscription, const pg_uuid_t *void_invoice)
+{
+	gate_run(&billing_lock, EXPECT_ANY, uuid_array(subscription, 1));
+	(void) fill_drafts(gate_run(&billing_draft_again, EXPECT_ANY, gate_uuid(void_invoice),
+								gate_timestamptz(clock_now())));
 }

@@ -100,6 +100,7 @@ CREATE TABLE tenancy.invoice (
     number          text,
     state           text NOT NULL,
     state_reason    text,
+    period_number   integer NOT NULL,
     period_start    timestamptz NOT NULL,
     period_end      timestamptz NOT NULL,
     currency        text NOT NULL,
@@ -115,10 +116,12 @@ CREATE TABLE tenancy.invoice (
     CONSTRAINT invoice_subscription_fkey FOREIGN KEY (subscription_id) REFERENCES tenancy.subscription (id),
     CONSTRAINT invoice_state_check CHECK (state IN ('draft', 'open', 'paid', 'void', 'uncollectible')),
     CONSTRAINT invoice_period_check CHECK (period_start < period_end),
+    CONSTRAINT invoice_period_number_check CHECK (period_number >= 0),
     CONSTRAINT invoice_number_check CHECK ((state = 'draft') = (number IS NULL))
 );
 COMMENT ON TABLE tenancy.invoice IS
 'What was billed. From finalization on nobody can change more than its state. Kept for ever.';
+COMMENT ON COLUMN tenancy.invoice.period_number IS 'of the subscription, from 0';
 COMMENT ON COLUMN tenancy.invoice.number IS 'given on finalization, without gaps';
 CREATE UNIQUE INDEX invoice_period_key ON tenancy.invoice (subscription_id, period_start) WHERE state <> 'void';
 CREATE INDEX invoice_tenant_idx ON tenancy.invoice (tenant_id, period_start);

@@ -15,9 +15,9 @@ SELECT count(*) FROM usage_record('middle', 'users', 53, 'u1', '2026-01-15 00:00
 SELECT count(*) FROM usage_record('middle', 'storage', 62.5, 's1', '2026-01-20 00:00+00') \g /dev/null
 SELECT count(*) FROM usage_record('large', 'users', 5000, 'u1', '2026-01-15 00:00+00') \g /dev/null
 
-SELECT results_eq($$SELECT * FROM billing_run('2026-01-31 23:59:59+00')$$, 'VALUES (0::bigint, 0::bigint, 0::bigint)', 'before the end of the period nothing is due');
-SELECT results_eq($$SELECT invoices, failed FROM billing_run('2026-02-01 00:00+00')$$, 'VALUES (3::bigint, 0::bigint)', 'at its end it is');
-SELECT results_eq($$SELECT * FROM billing_run('2026-02-01 00:00+00')$$, 'VALUES (0::bigint, 0::bigint, 0::bigint)', 'a second run adds nothing');
+SELECT results_eq($$SELECT * FROM billing_run('2026-01-31 23:59:59+00')$$, $$VALUES (0::bigint, 0::bigint, 0::bigint, '{}'::jsonb)$$, 'before the end of the period nothing is due');
+SELECT results_eq($$SELECT * FROM billing_run('2026-02-01 00:00+00')$$, $$VALUES (3::bigint, 5::bigint, 0::bigint, '{"USD": 698.00}'::jsonb)$$, 'at its end it is: 29 + 169 + 500');
+SELECT results_eq($$SELECT * FROM billing_run('2026-02-01 00:00+00')$$, $$VALUES (0::bigint, 0::bigint, 0::bigint, '{}'::jsonb)$$, 'a second run adds nothing');
 CREATE VIEW bill AS SELECT t.slug, i.* FROM tenancy.invoice i JOIN tenancy.tenant t ON t.id = i.tenant_id;
 SELECT is((SELECT total FROM bill WHERE slug = 'small'), 29.00, 'starter: 29.00');
 SELECT is((SELECT total FROM bill WHERE slug = 'middle'), 169.00, 'professional with 53 users and 62.5 GB: 99 + 3 × 15 + 12.5 × 2 = 169.00');
@@ -94,6 +94,14 @@ SELECT throws_ok('UPDATE tenancy.invoice_line SET amount = 0', '55000', NULL, 'a
 RESET session_replication_role;
 SELECT is((invoice_void(:'draft', 'mistake')).number, 'INV-000014', 'a void invoice keeps its number');
 SELECT throws_ok('SELECT invoice_void(' || quote_literal(:'draft') || ', ''again'')', '55000', NULL, 'and is final');
+
+-- a period whose invoice is void is billed anew when asked for, and only then
+SELECT is((SELECT count(*) FROM billing_run('2026-07-15 00:00+00') r, tenancy.invoice i WHERE i.subscription_id = (SELECT subscription_id FROM bill WHERE id = :'draft') AND i.state <> 'void'), 0::bigint, 'a run leaves a void period alone');
+SELECT is((invoice_generate('fresh', '[2026-06-15 00:00+00,2026-07-15 00:00+00)')).state, 'draft', 'a void period can be billed again');
+SELECT is((invoice_generate('fresh', '[2026-06-15 00:00+00,2026-07-15 00:00+00)')).total, 29.00, 'once, and in full');
+SELECT results_eq($$SELECT state, total FROM bill WHERE slug = 'fresh' ORDER BY created_at, id$$, $$VALUES ('void', 29.00), ('draft', 29.00)$$, 'beside the void one');
+SELECT lives_ok($$SELECT billing_run('2026-08-15 00:00+00')$$, 'a run goes on');
+SELECT results_eq($$SELECT period_number, state FROM bill WHERE slug = 'fresh' ORDER BY 1, 2 DESC$$, $$VALUES (0, 'void'), (0, 'draft'), (1, 'open')$$, 'and leaves drafts to who made them');
 
 -- plans and prices
 SELECT throws_ok($$SELECT plan_create('x', 'X', 'custom', '{"type": "fixed", "currency": "USD", "billing_period": "monthly"}')$$, '22023', 'invalid pricing: "base_price" is missing', 'a fault is named: missing');
