@@ -101,7 +101,7 @@ GATE_STATEMENT(billing_total,
 			   "UPDATE tenancy.invoice i SET line_count = t.lines, total = t.total"
 			   "  FROM (SELECT l.invoice_id, pg_catalog.count(*) AS lines, pg_catalog.sum(l.amount) AS total"
 			   "          FROM tenancy.invoice_line l WHERE l.invoice_id = ANY ($1) GROUP BY l.invoice_id) t"
-			   " WHERE i.id = t.invoice_id",
+			   " WHERE i.id = t.invoice_id AND i.id = ANY ($1)",
 			   UUIDARRAYOID);
 GATE_STATEMENT(billing_advance,
 			   "UPDATE tenancy.subscription s"
@@ -109,7 +109,7 @@ GATE_STATEMENT(billing_advance,
 			   "       state = CASE WHEN s.ends_at <= b.full_end THEN 'ended' ELSE s.state END"
 			   "  FROM tenancy.plan_price p, tenancy.subscription o,"
 			   "       LATERAL (SELECT tenancy.period_boundary(o.starts_at, o.next_period + 1, p.billing_period, o.time_zone) AS full_end) b"
-			   " WHERE s.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND p.version = o.price_version"
+			   " WHERE s.id = ANY ($1) AND o.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND p.version = o.price_version"
 			   "   AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2",
 			   UUIDARRAYOID, TIMESTAMPTZOID);
 GATE_STATEMENT(billing_failure_insert,
