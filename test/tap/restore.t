@@ -34,7 +34,7 @@ works() { # works DATABASE
 	is "$(sql "BEGIN; SELECT current_tenant() IS NULL, tenant_context_set('acme') IS NOT NULL; SELECT body, (SELECT body FROM shared_note) FROM note; COMMIT" "$1")" \
 		"t|t
 kept|shared" "the tenant is entered and finds its rows"
-	is "$(sql "SELECT * FROM billing_run('2026-03-01 00:00+00')" "$1")" "0|0|0" "nothing is billed twice"
+	is "$(sql "SELECT * FROM billing_run('2026-03-01 00:00+00')" "$1")" "0|0|0|{}" "nothing is billed twice"
 	is "$(sql "SELECT invoices, failed FROM billing_run('2026-04-01 00:00+00')" "$1")" "2|0" "and the next month once"
 	like "$(sql "UPDATE tenancy.invoice SET total = 0" "$1")" 55000 "invoices are as immutable as before"
 	is "$(sql "SELECT slug FROM tenant_create('new', template => 'portal')" "$1")" new "a tenant is made of the template"
