@@ -296,7 +296,7 @@ billing_run(TimestampTz at)
 	return result;
 }
 
-static void
+static char *
 run_billing_job(void)
 {
 	BillingResult result = billing_run(clock_wall() - setting_billing_grace * USECS_PER_SEC);
@@ -306,12 +306,16 @@ run_billing_job(void)
 		ereport(WARNING,
 				errmsg(INT64_FORMAT " subscriptions could not be billed", result.failed),
 				errhint("See tenancy.billing_failure."));
+	return psprintf("{\"invoices\": " INT64_FORMAT ", \"lines\": " INT64_FORMAT
+					", \"failed\": " INT64_FORMAT "}",
+					result.invoices, result.lines, result.failed);
 }
 
 static const JobKind billing_job = {
 	.name = "billing.run",
 	.run = run_billing_job,
 	.every_seconds = SECS_PER_HOUR,
+	.timeout_seconds = SECS_PER_HOUR,
 	.description = "invoices every period that has ended",
 };
 

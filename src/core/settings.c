@@ -18,6 +18,7 @@
 int setting_billing_grace;
 char *setting_compatible_settings;
 int setting_max_databases;
+int setting_max_runners;
 int setting_max_tenants;
 int setting_metering;
 int setting_metering_flush_interval;
@@ -98,6 +99,18 @@ static const Setting settings[] = {
 		.maximum = 10000,
 		.what = "How many databases with the extension the launcher looks after.",
 		.when = "Costs about 100 bytes of shared memory each.",
+	},
+	{
+		.name = "tenancy.max_runners",
+		.type = SETTING_INT,
+		.variable = &setting_max_runners,
+		.context = PGC_SIGHUP,
+		.boot.integer = 4,
+		.minimum = 1,
+		.maximum = 1000,
+		.what = "How many databases have a runner at the same time.",
+		.when = "Each takes one worker of max_worker_processes, which parallel queries want too. "
+				"Databases that are busy beyond it take turns.",
 	},
 	{
 		.name = "tenancy.max_tenants",

@@ -18,6 +18,7 @@ typedef enum MeteringLevel
 extern int setting_billing_grace; /* seconds */
 extern char *setting_compatible_settings;
 extern int setting_max_databases;
+extern int setting_max_runners;
 extern int setting_max_tenants;
 extern int setting_metering; /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */

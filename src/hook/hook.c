@@ -78,6 +78,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		(void) guard_check_relation(object_id, GetUserId(), true);
 	if (access == OAT_DROP && class_id == ExtensionRelationId)
 		meter_note_dropped(object_id);
+	if (access == OAT_POST_CREATE && class_id == ExtensionRelationId)
+		worker_note_extension();
 }
 
 /* The registry knows a tenant's schema by its name, which is opaque and never changes. */
@@ -269,7 +271,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		if (is_metered)
 			meter_end(is_done && meter_is_client_statement() ? utility_rows(completion) : 0);
 		if (OidIsValid(database))
-			worker_after_utility(database, is_done && IsA(node, DropdbStmt));
+			worker_after_utility(node, database, is_done);
 	}
 	PG_END_TRY();
 }
@@ -280,6 +282,7 @@ on_transaction(XactEvent event, void *argument)
 	/* Metering asks whose transaction it was, so it comes before the context is cleared. */
 	meter_transaction_event(event);
 	meter_flush_transaction_event(event);
+	worker_transaction_event(event);
 	context_transaction_event(event);
 }
 

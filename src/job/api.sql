@@ -1,17 +1,18 @@
 /* job: periodic work. */
 
-CREATE OR REPLACE FUNCTION tenancy.job_kind_read(OUT name text, OUT every interval, OUT description text)
+CREATE OR REPLACE FUNCTION tenancy.job_kind_read(
+    OUT name text, OUT every interval, OUT timeout interval, OUT description text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_job_kind_read'
 LANGUAGE C STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION tenancy.job_kind_read() IS
-'The kinds of periodic work that the library has; every is null for a kind that runs whenever it has work. Rights: tenancy_admin, tenancy_auditor.';
+'The kinds of periodic work that the library has; every and timeout are null for a kind that runs whenever it has work. Rights: tenancy_admin, tenancy_auditor.';
 REVOKE ALL ON FUNCTION tenancy.job_kind_read() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.job_kind_read() TO tenancy_admin, tenancy_auditor;
 
 CREATE OR REPLACE VIEW tenancy.job_kind WITH (security_invoker = true) AS
-    SELECT k.name, k.every, k.description FROM tenancy.job_kind_read() k;
-COMMENT ON VIEW tenancy.job_kind IS 'The kinds of periodic work, with their default intervals.';
+    SELECT k.name, k.every, k.timeout, k.description FROM tenancy.job_kind_read() k;
+COMMENT ON VIEW tenancy.job_kind IS 'The kinds of periodic work, with their default intervals, and how long a background worker lets each run.';
 REVOKE ALL ON tenancy.job_kind FROM PUBLIC;
 GRANT SELECT ON tenancy.job_kind TO tenancy_admin, tenancy_auditor;
 
@@ -31,7 +32,7 @@ RETURNS tenancy.schedule
 AS 'MODULE_PATHNAME', 'tenancy_schedule_set'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.schedule_set(text, interval, boolean) IS
-'Changes how often a kind of periodic work runs, or whether it does. kind: a scheduled kind of tenancy.job_kind. every: at least one second, or null to keep it. enabled: or null to keep it. Result: the row. Errors: 42704 unknown kind; 22023 bad interval. Rights: tenancy_admin.';
+'Changes how often a kind of periodic work runs, or whether it does. kind: a scheduled kind of tenancy.job_kind. every: between one second and one year, or null to keep it. enabled: or null to keep it. Result: the row. Errors: 42704 unknown kind; 22023 bad interval. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.schedule_set(text, interval, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.schedule_set(text, interval, boolean) TO tenancy_admin;
 

@@ -45,7 +45,7 @@ job_kind_find(const char *name)
 	return NULL;
 }
 
-/* tenancy.job_kind_read() → TABLE(name text, every interval, description text) */
+/* tenancy.job_kind_read() → TABLE(name text, every interval, timeout interval, description text) */
 TENANCY_FUNCTION(job_kind_read)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -54,9 +54,10 @@ TENANCY_FUNCTION(job_kind_read)
 	for (int i = 0; i < kind_count; i++)
 	{
 		Interval every = {.time = kinds[i]->every_seconds * USECS_PER_SEC};
-		Datum values[3] = {CStringGetTextDatum(kinds[i]->name), IntervalPGetDatum(&every),
-						   CStringGetTextDatum(kinds[i]->description)};
-		bool nulls[3] = {false, kinds[i]->every_seconds == 0, false};
+		Interval timeout = {.time = kinds[i]->timeout_seconds * USECS_PER_SEC};
+		Datum values[4] = {CStringGetTextDatum(kinds[i]->name), IntervalPGetDatum(&every),
+						   IntervalPGetDatum(&timeout), CStringGetTextDatum(kinds[i]->description)};
+		bool nulls[4] = {false, kinds[i]->every_seconds == 0, kinds[i]->timeout_seconds == 0};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

@@ -9,8 +9,10 @@
 typedef struct JobKind
 {
 	const char *name; /* "billing.run" */
-	void (*run)(void); /* one bounded run, in a transaction of its own */
+	/* One bounded run, in a transaction of its own; what it did as JSON, palloc'd, or NULL. */
+	char *(*run)(void);
 	int every_seconds; /* default interval; 0 for a kind that runs when has_work() says so */
+	int timeout_seconds; /* a runner gives up after this; 0 for a kind without a schedule */
 	bool (*has_work)(Oid database); /* reads shared memory alone; NULL for a scheduled kind */
 	const char *description;
 } JobKind;

@@ -20,11 +20,20 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/tuplestore.h"
+
+/* A failure is tried again after 30 s, 1 min, 2 min … up to the interval, a quarter more or less. */
+#define RETRY_DELAY                                                                                \
+	"least(s.every, interval '30 seconds' * (2 ^ least(s.failures, 20)))"                          \
+	" * (0.75 + 0.5 * pg_catalog.random())"
+
+#define CUT_OFF_ERROR "the run was cut off by a crash or a shutdown"
+#define CUT_OFF_SQLSTATE "57P02" /* crash_shutdown */
 
 GATE_STATEMENT(schedule_add,
 			   "INSERT INTO tenancy.schedule (kind, every, next_run_at, enabled, fence, failures)"
@@ -33,30 +42,48 @@ GATE_STATEMENT(schedule_add,
 			   TEXTOID, FLOAT8OID, TIMESTAMPTZOID);
 GATE_STATEMENT(schedule_claim_next,
 			   "UPDATE tenancy.schedule AS s"
-			   "   SET fence = s.fence + 1, lease_until = $1 + interval '10 minutes', last_started_at = $1"
-			   " WHERE s.kind = (SELECT d.kind FROM tenancy.schedule d"
-			   "                  WHERE d.enabled AND d.next_run_at <= $1 AND d.kind = ANY ($2)"
-			   "                    AND (d.lease_until IS NULL OR d.lease_until <= $1)"
-			   "                  ORDER BY d.next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
+			   "   SET fence = s.fence + 1, last_started_at = $1,"
+			   "       lease_until = $1 + interval '1 minute' + due.timeout * interval '1 second'"
+			   "  FROM (SELECT d.kind, k.timeout"
+			   "          FROM tenancy.schedule d"
+			   "          JOIN unnest($2, $3) AS k(kind, timeout) ON k.kind = d.kind"
+			   "         WHERE d.enabled AND d.next_run_at <= $1"
+			   "           AND (d.lease_until IS NULL OR d.lease_until <= $1)"
+			   "         ORDER BY d.next_run_at LIMIT 1 FOR UPDATE OF d SKIP LOCKED) AS due"
+			   " WHERE s.kind = due.kind"
 			   " RETURNING s.kind, s.fence",
-			   TIMESTAMPTZOID, TEXTARRAYOID);
+			   TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID);
 GATE_STATEMENT(job_run_start,
 			   "INSERT INTO tenancy.job_run (id, kind, state, started_at) VALUES ($1, $2, 'running', $3)",
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(job_run_end,
-			   "UPDATE tenancy.job_run SET state = $2, finished_at = $3, error = $4, sqlstate = $5"
+			   "UPDATE tenancy.job_run SET state = $2, finished_at = $3, error = $4, sqlstate = $5,"
+			   "       result = $6::jsonb"
 			   " WHERE id = $1 AND state = 'running'",
-			   UUIDOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID);
+			   UUIDOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID);
 
-/* What runs too late is run once.  A failure is tried again after 30 s, 1 min, 2 min …, with jitter. */
+/* A claim that nobody holds any more: its run has failed, and the next one waits. */
+GATE_STATEMENT(schedule_recover_all,
+			   "WITH dead AS (SELECT d.kind FROM tenancy.schedule d"
+			   "               WHERE d.lease_until IS NOT NULL FOR UPDATE SKIP LOCKED)"
+			   " UPDATE tenancy.schedule AS s"
+			   "    SET lease_until = NULL, fence = s.fence + 1, last_finished_at = $1, last_error = $2,"
+			   "        failures = s.failures + 1, next_run_at = $1 + " RETRY_DELAY
+			   "   FROM dead WHERE s.kind = dead.kind RETURNING s.kind",
+			   TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(job_run_cut_off,
+			   "UPDATE tenancy.job_run AS r SET state = $1, finished_at = $2, error = $3, sqlstate = $4"
+			   " WHERE r.state = 'running' AND r.kind = $5",
+			   TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID);
+
+/* What runs too late is run once. */
 GATE_STATEMENT(schedule_end,
 			   "UPDATE tenancy.schedule AS s"
 			   "   SET lease_until = NULL, last_finished_at = $3, last_error = $4,"
 			   "       failures = CASE WHEN $4 IS NULL THEN 0 ELSE s.failures + 1 END,"
 			   "       next_run_at = CASE"
 			   "           WHEN $4 IS NULL THEN greatest(s.next_run_at + s.every, $3)"
-			   "           ELSE $3 + least(s.every, interval '30 seconds' * (2 ^ least(s.failures, 20)))"
-			   "                   * (0.75 + 0.5 * pg_catalog.random()) END"
+			   "           ELSE $3 + " RETRY_DELAY " END"
 			   " WHERE s.kind = $1 AND s.fence = $2",
 			   TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID);
 GATE_STATEMENT(schedule_due,
@@ -86,16 +113,22 @@ static StateMachine job_run_states = {
 	.move_count = lengthof(moves),
 };
 
-static void
+/* Has this process changed a schedule that the launcher has not heard of? */
+static bool is_changed = false;
+
+static char *
 run_retention_job(void)
 {
-	gate_run(&job_run_expire, EXPECT_ANY, gate_timestamptz(clock_now()));
+	GateRows *rows = gate_run(&job_run_expire, EXPECT_ANY, gate_timestamptz(clock_now()));
+
+	return psprintf("{\"runs\": " INT64_FORMAT "}", rows->count);
 }
 
 static const JobKind retention_job = {
 	.name = "job.retention",
 	.run = run_retention_job,
 	.every_seconds = SECS_PER_DAY,
+	.timeout_seconds = 5 * SECS_PER_MINUTE,
 	.description = "deletes the history of runs after 30 days",
 };
 
@@ -126,6 +159,63 @@ scheduled_kinds(void)
 	return gate_text_array(names, count);
 }
 
+/* In the order of scheduled_kinds(). */
+static NullableDatum
+scheduled_timeouts(void)
+{
+	Datum *timeouts = palloc(sizeof(Datum) * job_kind_count());
+	int count = 0;
+
+	for (int i = 0; i < job_kind_count(); i++)
+	{
+		if (is_scheduled(job_kind(i)))
+			timeouts[count++] = Int32GetDatum(job_kind(i)->timeout_seconds);
+	}
+	return gate_datum(PointerGetDatum(
+		construct_array(timeouts, count, INT4OID, sizeof(int32), true, TYPALIGN_INT)));
+}
+
+/* The runs of a kind whose lease is over. */
+static void
+fail_cut_off(const char *kind)
+{
+	gate_run(&job_run_cut_off, EXPECT_ANY,
+			 gate_text(state_after(&job_run_states, "running", "fail", kind)),
+			 gate_timestamptz(clock_wall()), gate_text(CUT_OFF_ERROR), gate_text(CUT_OFF_SQLSTATE),
+			 gate_text(kind));
+}
+
+void
+schedule_recover(void)
+{
+	GateRows *rows = gate_run(&schedule_recover_all, EXPECT_ANY, gate_timestamptz(clock_wall()),
+							  gate_text(CUT_OFF_ERROR));
+
+	for (int64 i = 0; i < rows->count; i++)
+		fail_cut_off(row_text(rows, i, 0));
+}
+
+static void
+start_run(const pg_uuid_t *id, const JobKind *kind)
+{
+	gate_run(&job_run_start, EXPECT_ONE, gate_uuid(id), gate_text(kind->name),
+			 gate_timestamptz(clock_wall()));
+}
+
+/* False where the run was ended by somebody else. */
+static bool
+end_run(const pg_uuid_t *id, const JobKind *kind, const JobOutcome *outcome)
+{
+	const char *event = outcome->error == NULL ? "succeed" : "fail";
+	GateRows *rows =
+		gate_run(&job_run_end, EXPECT_AT_MOST_ONE, gate_uuid(id),
+				 gate_text(state_after(&job_run_states, "running", event, kind->name)),
+				 gate_timestamptz(clock_wall()), gate_text(outcome->error),
+				 gate_text(outcome->sqlstate), gate_text(outcome->result));
+
+	return rows->count == 1;
+}
+
 void
 schedule_sync(void)
 {
@@ -144,30 +234,32 @@ bool
 schedule_claim(JobClaim *claim)
 {
 	GateRows *rows = gate_run(&schedule_claim_next, EXPECT_AT_MOST_ONE,
-							  gate_timestamptz(clock_wall()), scheduled_kinds());
+							  gate_timestamptz(clock_wall()), scheduled_kinds(),
+							  scheduled_timeouts());
 
 	if (rows->count == 0)
 		return false;
 	claim->kind = job_kind_find(row_text(rows, 0, 0));
 	claim->fence = row_int64(rows, 0, 1);
 	claim->run = *id_new();
-	gate_run(&job_run_start, EXPECT_ONE, gate_uuid(&claim->run), gate_text(claim->kind->name),
-			 gate_timestamptz(clock_wall()));
+	fail_cut_off(claim->kind->name);
+	start_run(&claim->run, claim->kind);
 	return true;
 }
 
 JobOutcome
-schedule_run(const JobKind *kind)
+schedule_run(const JobKind *kind, CancelPolicy on_cancel)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	JobOutcome outcome = {NULL, NULL};
+	char *volatile work = NULL;
+	JobOutcome outcome = {0};
 
 	BeginInternalSubTransaction(kind->name);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		kind->run();
+		work = kind->run();
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
@@ -183,28 +275,42 @@ schedule_run(const JobKind *kind)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 
-		/* A cancel or a shutdown is no failure of the job: it goes on to who asked for it. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		if (on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
 		outcome.error = error->message;
 		outcome.sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	}
 	PG_END_TRY();
+	outcome.result = outcome.error == NULL ? work : NULL;
 	return outcome;
 }
 
-void
+bool
 schedule_finish(const JobClaim *claim, const JobOutcome *outcome)
 {
-	const char *event = outcome->error == NULL ? "succeed" : "fail";
+	GateRows *rows = gate_run(&schedule_end, EXPECT_AT_MOST_ONE, gate_text(claim->kind->name),
+							  gate_int64(claim->fence), gate_timestamptz(clock_wall()),
+							  gate_text(outcome->error));
 
-	gate_run(&job_run_end, EXPECT_AT_MOST_ONE, gate_uuid(&claim->run),
-			 gate_text(state_after(&job_run_states, "running", event, claim->kind->name)),
-			 gate_timestamptz(clock_wall()), gate_text(outcome->error),
-			 gate_text(outcome->sqlstate));
-	gate_run(&schedule_end, EXPECT_AT_MOST_ONE, gate_text(claim->kind->name),
-			 gate_int64(claim->fence), gate_timestamptz(clock_wall()), gate_text(outcome->error));
+	return rows->count == 1 && end_run(&claim->run, claim->kind, outcome);
+}
+
+void
+schedule_note_failure(const JobKind *kind, const JobOutcome *outcome)
+{
+	pg_uuid_t run = *id_new();
+
+	start_run(&run, kind);
+	(void) end_run(&run, kind, outcome);
+}
+
+bool
+schedule_take_changed(void)
+{
+	bool result = is_changed;
+
+	is_changed = false;
+	return result;
 }
 
 TimestampTz
@@ -232,11 +338,13 @@ TENANCY_FUNCTION(job_run_due)
 	schedule_sync();
 	for (int i = 0; i < max_jobs && schedule_claim(&claim); i++)
 	{
-		JobOutcome outcome = schedule_run(claim.kind);
+		JobOutcome outcome = schedule_run(claim.kind, CANCEL_RAISES);
 		Datum values[3];
 		bool nulls[3] = {false, false, outcome.error == NULL};
 
-		schedule_finish(&claim, &outcome);
+		/* The row of the schedule stays locked from the claim on. */
+		if (!schedule_finish(&claim, &outcome))
+			elog(ERROR, "the claim on job \"%s\" was lost", claim.kind->name);
 		values[0] = CStringGetTextDatum(claim.kind->name);
 		values[1] = CStringGetTextDatum(outcome.error == NULL ? "succeeded" : "failed");
 		values[2] = outcome.error == NULL ? (Datum) 0 : CStringGetTextDatum(outcome.error);
@@ -258,15 +366,19 @@ TENANCY_FUNCTION(schedule_set)
 				errhint("The view tenancy.job_kind lists them."));
 	if (!PG_ARGISNULL(1))
 	{
-		Interval second = {.time = USECS_PER_SEC};
+		Interval shortest = {.time = USECS_PER_SEC};
+		Interval longest = {.month = MONTHS_PER_YEAR};
 
 		if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1),
-											 IntervalPGetDatum(&second))))
+											 IntervalPGetDatum(&shortest))) ||
+			DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(1),
+											 IntervalPGetDatum(&longest))))
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("argument \"every\" must be at least one second"));
+					errmsg("argument \"every\" must be between one second and one year"));
 	}
 	schedule_sync();
+	is_changed = true;
 	PG_RETURN_DATUM(row_datum(gate_run(&schedule_change, EXPECT_ONE, gate_text(name),
 									   gate_argument(1), gate_argument(2),
 									   gate_timestamptz(clock_wall())),

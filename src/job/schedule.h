@@ -23,7 +23,15 @@ typedef struct JobOutcome
 {
 	char *error;
 	char *sqlstate;
+	char *result; /* JSON, or NULL */
 } JobOutcome;
+
+/* What a cancelled job is: an error of the session that called, or a failure of the job. */
+typedef enum CancelPolicy
+{
+	CANCEL_RAISES,
+	CANCEL_FAILS
+} CancelPolicy;
 
 /* Give every kind of the library its row.  In a transaction, as is all below. */
 extern void schedule_sync(void);
@@ -32,10 +40,25 @@ extern void schedule_sync(void);
 extern bool schedule_claim(JobClaim *claim);
 
 /* Run a kind in a subtransaction. */
-extern JobOutcome schedule_run(const JobKind *kind);
+extern JobOutcome schedule_run(const JobKind *kind, CancelPolicy on_cancel);
 
-/* Record the outcome and when the kind is due next; nothing, if the lease was lost meanwhile. */
-extern void schedule_finish(const JobClaim *claim, const JobOutcome *outcome);
+/*
+ * Record the outcome and when the kind is due next.  False when the lease was lost
+ * meanwhile: the caller then undoes the work.
+ */
+extern bool schedule_finish(const JobClaim *claim, const JobOutcome *outcome);
+
+/* Record that a kind without a schedule failed. */
+extern void schedule_note_failure(const JobKind *kind, const JobOutcome *outcome);
+
+/*
+ * Fail the runs of runners that are gone.  Only for the one runner of the database: what
+ * is claimed and committed when it starts was claimed by one before it.
+ */
+extern void schedule_recover(void);
+
+/* Has this process changed a schedule since the last call? */
+extern bool schedule_take_changed(void);
 
 /* The next time at which something is due; DT_NOEND for never. */
 extern TimestampTz schedule_next_due(void);

@@ -30,12 +30,15 @@ CREATE TABLE tenancy.job_run (
     finished_at         timestamptz,
     error               text,
     sqlstate            text,
+    result              jsonb,
     CONSTRAINT job_run_pkey PRIMARY KEY (id),
     CONSTRAINT job_run_state_check CHECK (state IN ('running', 'succeeded', 'failed'))
 );
 COMMENT ON TABLE tenancy.job_run IS
-'Every run of periodic work. Kept for 30 days, by the kind job.retention. A row that stays "running" was cut off by a crash.';
+'Every run of periodic work. Kept for 30 days, by the kind job.retention. A kind without a schedule is recorded only where it failed. A run that a crash or a shutdown cut off is failed when the next one looks.';
+COMMENT ON COLUMN tenancy.job_run.result IS 'what the run did, counted; null where it failed';
 CREATE INDEX job_run_started_at_idx ON tenancy.job_run (started_at);
+CREATE INDEX job_run_running_idx ON tenancy.job_run (kind) WHERE state = 'running';
 REVOKE ALL ON tenancy.job_run FROM PUBLIC;
 GRANT SELECT ON tenancy.job_run TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_run', '');

@@ -53,16 +53,18 @@ meter_measure_storage(int max_tenants)
 		->count;
 }
 
-static void
+static char *
 run_storage_job(void)
 {
-	(void) meter_measure_storage(TENANTS_PER_MEASUREMENT);
+	return psprintf("{\"tenants\": " INT64_FORMAT "}",
+					meter_measure_storage(TENANTS_PER_MEASUREMENT));
 }
 
 static const JobKind storage_job = {
 	.name = "storage.measure",
 	.run = run_storage_job,
 	.every_seconds = SECONDS_BETWEEN_MEASUREMENTS,
+	.timeout_seconds = 5 * SECS_PER_MINUTE,
 	.description = "measures the storage of the tenants measured least recently",
 };
 

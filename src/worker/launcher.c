@@ -4,8 +4,11 @@
  *
  * It starts a runner in each database that has work: counters to flush, or scheduled
  * work that is due.  When it starts it knows nothing, so it sends a runner through every
- * database once, one after the other; after that a database makes itself known by its
- * counters.
+ * database once; after that a database makes itself known by its counters, and when the
+ * extension is created or its schedule is changed.
+ *
+ * It runs no flush of its own when the server stops: it is connected to no database, and
+ * the postmaster starts no runner any more.
  */
 #include "postgres.h"
 
@@ -33,21 +36,44 @@
 
 #define LONGEST_SLEEP_MS 60000
 
-static bool
-database_exists(Oid database)
-{
-	bool exists;
+/* Databases that no runner has been sent to since the start, in TopMemoryContext. */
+static List *undiscovered = NIL;
 
-	StartTransactionCommand();
-	exists = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
-	CommitTransactionCommand();
-	return exists;
+typedef enum DatabaseState
+{
+	DATABASE_GONE,
+	DATABASE_CLOSED, /* takes no connections, or is a template */
+	DATABASE_OPEN
+} DatabaseState;
+
+static bool
+is_open(Form_pg_database database)
+{
+	return database->datallowconn && !database->datistemplate;
 }
 
-/* Every database that takes connections and is no template becomes due at once. */
-static void
-discover(void)
+static DatabaseState
+database_state(Oid database)
 {
+	DatabaseState state = DATABASE_GONE;
+	HeapTuple tuple;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		state = is_open((Form_pg_database) GETSTRUCT(tuple)) ? DATABASE_OPEN : DATABASE_CLOSED;
+		ReleaseSysCache(tuple);
+	}
+	CommitTransactionCommand();
+	return state;
+}
+
+/* Every database that takes connections and is no template is to be looked at. */
+static void
+list_databases(void)
+{
+	MemoryContext previous;
 	Relation relation;
 	TableScanDesc scan;
 	HeapTuple tuple;
@@ -60,12 +86,36 @@ discover(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate)
-			(void) directory_add(database->oid, 0);
+		if (!is_open(database))
+			continue;
+		previous = MemoryContextSwitchTo(TopMemoryContext);
+		undiscovered = lappend_oid(undiscovered, database->oid);
+		MemoryContextSwitchTo(previous);
 	}
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
+}
+
+/*
+ * As many at a time as there may be runners, so that the directory is not filled with
+ * databases that do not have the extension.
+ */
+static void
+discover(const DirectoryEntry *entries, int count)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int looked_at = 0;
+
+	for (int i = 0; i < count; i++)
+		looked_at += entries[i].next_due == DUE_NOW && entries[i].failure_count == 0 &&
+					 entries[i].paused_until <= now;
+	for (; undiscovered != NIL && looked_at < setting_max_runners; looked_at++)
+	{
+		if (!directory_note_due(linitial_oid(undiscovered), DUE_NOW))
+			return;
+		undiscovered = list_delete_first(undiscovered);
+	}
 }
 
 /* Oids of databases with counters to flush; the visitor may not allocate. */
@@ -101,38 +151,72 @@ has(const PendingDatabases *pending, Oid database)
 	return false;
 }
 
-/* Start what is due; how long until the next look, in milliseconds. */
-static long
+/* Who has been without a runner the longest comes first. */
+static int
+compare_since(const void *a, const void *b)
+{
+	const DirectoryEntry *left = a;
+	const DirectoryEntry *right = b;
+
+	return (left->since > right->since) - (left->since < right->since);
+}
+
+static bool
+is_due(const DirectoryEntry *entry, const PendingDatabases *pending, TimestampTz now)
+{
+	int64 interval_us = setting_metering_flush_interval * INT64CONST(1000);
+
+	return entry->runner == 0 && entry->paused_until <= now && entry->retry_at <= now &&
+		   (entry->next_due <= now ||
+			(entry->since + interval_us <= now && has(pending, entry->database)));
+}
+
+/*
+ * Start a runner where something is due, as far as there may be runners.  When one
+ * leaves, the postmaster wakes the launcher; so nothing waits longer than it has to.
+ */
+static void
 dispatch(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	long sleep_ms = Min(setting_metering_flush_interval, LONGEST_SLEEP_MS);
 	PendingDatabases pending = {.capacity = setting_max_databases};
 	DirectoryEntry *entries;
+	TimestampTz now;
+	bool is_crowded = false;
+	int runners = 0;
 	int count;
 
 	pending.oids = palloc(sizeof(Oid) * pending.capacity);
 	meter_for_each_pending(note_pending, &pending);
 	for (int i = 0; i < pending.count; i++)
-		(void) directory_add(pending.oids[i], 0);
+		(void) directory_note_due(pending.oids[i], DUE_NEVER);
+	entries = directory_read(&count);
+	discover(entries, count);
 
 	entries = directory_read(&count);
+	qsort(entries, count, sizeof(DirectoryEntry), compare_since);
+	for (int i = 0; i < count; i++)
+		runners += entries[i].runner != 0;
+	now = GetCurrentTimestamp();
 	for (int i = 0; i < count; i++)
 	{
-		const DirectoryEntry *entry = &entries[i];
+		DatabaseState state;
 
-		if (entry->runner != 0 || entry->paused_until > now ||
-			(entry->next_due > now && !has(&pending, entry->database)))
+		if (!is_due(&entries[i], &pending, now))
 			continue;
-		if (!database_exists(entry->database))
+		state = database_state(entries[i].database);
+		if (state == DATABASE_GONE)
 		{
-			directory_remove(entry->database);
-			meter_forget(entry->database);
+			directory_remove(entries[i].database);
+			meter_forget(entries[i].database);
 		}
-		else if (!runner_start(entry->database))
+		if (state != DATABASE_OPEN)
+			continue;
+		is_crowded = runners >= setting_max_runners || !runner_start(entries[i].database);
+		if (is_crowded)
 			break;
+		runners++;
 	}
-	return sleep_ms;
+	directory_set_crowded(is_crowded);
 }
 
 static void
@@ -153,16 +237,23 @@ tenancy_launcher_main(Datum argument)
 	scratch = AllocSetContextCreate(TopMemoryContext, "pg_tenancy launcher",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
-	discover();
+	list_databases();
 
 	while (!worker_is_told_to_stop())
 	{
 		/* Switched off it stays, and looks again when the settings are reloaded. */
-		long sleep_ms = setting_workers ? dispatch() : LONGEST_SLEEP_MS;
+		long sleep_ms = LONGEST_SLEEP_MS;
 
-		MemoryContextReset(scratch);
 		MemoryContextSwitchTo(scratch);
+		if (setting_workers)
+		{
+			dispatch();
+			sleep_ms = Min(setting_metering_flush_interval, LONGEST_SLEEP_MS);
+		}
+		MemoryContextReset(scratch);
 		worker_sleep(sleep_ms);
 	}
-	proc_exit(0);
+
+	/* After an exit with 0 the postmaster would not start it again. */
+	proc_exit(1);
 }

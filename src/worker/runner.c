@@ -6,10 +6,14 @@
  * TEMPLATE.  It is connected as the bootstrap superuser and touches tables through the
  * gate alone, that is as tenancy_owner.
  *
- * A request to stop interrupts the job that runs, whose transaction is then rolled back
- * and whose lease ends by itself.  On the way out the counters are flushed once more;
- * in a shutdown of the server sessions may end after that, and what they counted since
- * the flush before is lost.
+ * A request to stop interrupts the job that runs, whose transaction is then rolled back;
+ * the next runner finds its lease, counts a failure and tries again after a pause.  What
+ * crashes the server is so not tried again at once.
+ *
+ * On the way out the counters are flushed once more.  That is all that can be done when
+ * the server stops: a fast shutdown ends sessions and runners at the same time, an idle
+ * database has no runner, and none can be started any more.  What sessions counted since
+ * the last flush, within tenancy.metering_flush_interval, is then lost with the memory.
  */
 #include "postgres.h"
 
@@ -25,14 +29,43 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+/* Longer than this a flush waits for no lock: it cannot be interrupted. */
+#define FLUSH_LOCK_TIMEOUT "2s"
+
+/* Settings that a database may have for its sessions, and that are not for us. */
+static const char *const own_settings[][2] = {
+	{"statement_timeout", "0"},
+	{"lock_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_isolation", "read committed"},
+};
+
+/* Whichever way the process ends.  After an error nothing is known of what is due. */
 static void
 on_runner_exit(int code, Datum argument)
 {
-	directory_leave(MyDatabaseId);
+	Oid database = DatumGetObjectId(argument);
+
+	if (code != 0)
+	{
+		if (!worker_is_told_to_stop())
+			directory_note_failure(database);
+		(void) directory_note_due(database, DUE_NOW);
+	}
+	directory_leave(database);
+}
+
+static void
+set(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -45,20 +78,38 @@ begin(const char *activity)
 }
 
 static void
-commit(void)
+report(void)
 {
-	PopActiveSnapshot();
-	CommitTransactionCommand();
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Kinds that say themselves when they have work. */
-static bool
-run_pending(void)
+static void
+commit(void)
 {
-	bool did_work = false;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	report();
+}
 
+static void
+log_failure(const JobKind *kind, const JobOutcome *outcome)
+{
+	if (outcome->error != NULL)
+		ereport(LOG, errmsg("job \"%s\" failed: %s", kind->name, outcome->error));
+}
+
+typedef struct TurnResult
+{
+	bool did_work;
+	bool has_failed; /* at what is not scheduled, and so has no time of its own to try again */
+} TurnResult;
+
+/* Kinds that say themselves when they have work. */
+static void
+run_pending(TurnResult *result)
+{
+	set("lock_timeout", FLUSH_LOCK_TIMEOUT);
 	for (int i = 0; i < job_kind_count(); i++)
 	{
 		const JobKind *kind = job_kind(i);
@@ -67,64 +118,103 @@ run_pending(void)
 		if (kind->has_work == NULL || !kind->has_work(MyDatabaseId))
 			continue;
 		begin(kind->name);
-		outcome = schedule_run(kind);
+		outcome = schedule_run(kind, CANCEL_FAILS);
+		log_failure(kind, &outcome);
 		if (outcome.error != NULL)
-			ereport(LOG,
-					errmsg("job \"%s\" failed: %s", kind->name, outcome.error));
+		{
+			result->has_failed = true;
+			schedule_note_failure(kind, &outcome);
+		}
 		commit();
-		did_work = true;
+		result->did_work = true;
 	}
-	return did_work;
+	set("lock_timeout", "0");
+}
+
+/* The job, until its timeout or a request to stop.  Neither may come late, and hit what follows. */
+static JobOutcome
+run_bounded(const JobKind *kind)
+{
+	JobOutcome outcome;
+
+	enable_timeout_after(STATEMENT_TIMEOUT, kind->timeout_seconds * 1000);
+	worker_set_interruptible(true);
+	outcome = schedule_run(kind, CANCEL_FAILS);
+	worker_set_interruptible(false);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+	return outcome;
 }
 
 /* Scheduled kinds: claim and commit, then the work and its outcome in one transaction. */
-static bool
-run_scheduled(void)
+static void
+run_scheduled(TurnResult *result)
 {
-	bool did_work = false;
+	TimestampTz next_due;
 	JobClaim claim;
 	bool is_claimed;
 
-	for (;;)
+	while (!worker_is_told_to_stop())
 	{
 		JobOutcome outcome;
 
 		begin("claiming a job");
 		is_claimed = schedule_claim(&claim);
 		commit();
-		if (!is_claimed || worker_is_told_to_stop())
+		if (!is_claimed)
 			break;
 
 		begin(claim.kind->name);
-		worker_set_interruptible(true);
-		outcome = schedule_run(claim.kind);
-		worker_set_interruptible(false);
-		if (outcome.error != NULL)
-			ereport(LOG,
-					errmsg("job \"%s\" failed: %s", claim.kind->name, outcome.error));
-		schedule_finish(&claim, &outcome);
-		commit();
-		did_work = true;
+		outcome = run_bounded(claim.kind);
+		log_failure(claim.kind, &outcome);
+		if (schedule_finish(&claim, &outcome))
+			commit();
+		else
+		{
+			/* Another has the job now, and will do the work that is undone here. */
+			AbortCurrentTransaction();
+			report();
+			ereport(LOG, errmsg("job \"%s\" took longer than its lease", claim.kind->name));
+		}
+		result->did_work = true;
 	}
 
 	begin("looking for the next job");
-	directory_set_due(MyDatabaseId, schedule_next_due());
+	(void) directory_take_due(MyDatabaseId);
+	next_due = schedule_next_due();
+
+	/* What is due and could not be claimed is in the hands of a session. */
+	next_due = Max(next_due, GetCurrentTimestamp() +
+								 setting_metering_flush_interval * INT64CONST(1000));
+	(void) directory_note_due(MyDatabaseId, next_due);
 	commit();
-	return did_work;
 }
 
 /* False where the extension does not exist (any more). */
 static bool
 is_at_home(void)
 {
+	TimestampTz due = directory_take_due(MyDatabaseId);
 	bool is_ready;
 
 	begin("looking for the extension");
 	is_ready = extension_is_ready();
 	if (is_ready)
+	{
 		schedule_sync();
+		(void) directory_note_due(MyDatabaseId, due);
+	}
 	commit();
 	return is_ready;
+}
+
+static void
+recover(void)
+{
+	begin("looking for what was cut off");
+	if (extension_is_ready())
+		schedule_recover();
+	commit();
 }
 
 void
@@ -132,41 +222,58 @@ tenancy_runner_main(Datum argument)
 {
 	Oid database = DatumGetObjectId(argument);
 	TimestampTz last_work = GetCurrentTimestamp();
+	TurnResult result = {0};
 	MemoryContext scratch;
 
 	worker_begin("pg_tenancy runner");
 	if (!directory_take(database))
 		proc_exit(0);
+	before_shmem_exit(on_runner_exit, argument);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	before_shmem_exit(on_runner_exit, (Datum) 0);
+	for (int i = 0; i < lengthof(own_settings); i++)
+		set(own_settings[i][0], own_settings[i][1]);
 	scratch = AllocSetContextCreate(TopMemoryContext, "pg_tenancy runner", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(scratch);
+	recover();
 
 	while (!worker_is_told_to_stop() && setting_workers)
 	{
-		bool did_work;
-
+		result = (TurnResult){0};
 		MemoryContextSwitchTo(scratch);
 		if (!is_at_home())
 		{
-			directory_remove(database);
+			directory_remove_unless_due(database);
 			meter_forget(database);
 			proc_exit(0);
 		}
-		did_work = run_pending();
-		did_work = run_scheduled() || did_work;
+		run_pending(&result);
+		run_scheduled(&result);
 		MemoryContextReset(scratch);
 
-		if (did_work)
+		if (result.has_failed)
+		{
+			directory_note_failure(database);
+			proc_exit(0);
+		}
+		directory_note_success(database);
+		if (result.did_work)
 			last_work = GetCurrentTimestamp();
 		else if (GetCurrentTimestamp() - last_work >=
 				 (int64) setting_runner_idle_timeout * INT64CONST(1000))
+			break;
+		if (directory_is_crowded())
 			break;
 		worker_sleep(setting_metering_flush_interval);
 	}
 
 	MemoryContextSwitchTo(scratch);
-	if (worker_is_told_to_stop() && is_at_home())
-		(void) run_pending();
+	if (worker_is_told_to_stop())
+	{
+		if (is_at_home())
+			run_pending(&result);
+		else
+			directory_remove_unless_due(database);
+	}
 	proc_exit(0);
 }
 

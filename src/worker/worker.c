@@ -4,7 +4,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/extension.h"
+#include "core/compat.h"
 #include "core/settings.h"
+#include "job/schedule.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
 #include "worker/worker.h"
@@ -27,6 +30,10 @@
 #define LAUNCHER_RESTART_SECONDS 1
 
 static volatile sig_atomic_t is_interruptible = false;
+
+/* What this transaction makes, for the launcher to hear of when it commits. */
+static bool extension_is_new = false;
+static Oid new_database = InvalidOid;
 
 /* Between jobs a request to stop is looked at; within one it interrupts like any other backend's. */
 static void
@@ -102,47 +109,110 @@ moves_tablespace(AlterDatabaseStmt *statement)
 	return false;
 }
 
-Oid
-worker_before_utility(Node *statement)
+/* The database that the statement wants for itself. */
+static Oid
+wanted_database(Node *statement)
 {
-	Oid database = InvalidOid;
-
 	switch (nodeTag(statement))
 	{
 		case T_DropdbStmt:
-			database = get_database_oid(castNode(DropdbStmt, statement)->dbname, true);
-			break;
+			return get_database_oid(castNode(DropdbStmt, statement)->dbname, true);
 		case T_CreatedbStmt:
-			database = template_of(castNode(CreatedbStmt, statement));
-			break;
+			return template_of(castNode(CreatedbStmt, statement));
 		case T_AlterDatabaseStmt:
 			if (moves_tablespace(castNode(AlterDatabaseStmt, statement)))
-				database = get_database_oid(castNode(AlterDatabaseStmt, statement)->dbname, true);
-			break;
+				return get_database_oid(castNode(AlterDatabaseStmt, statement)->dbname, true);
+			return InvalidOid;
 		case T_RenameStmt:
 			if (castNode(RenameStmt, statement)->renameType == OBJECT_DATABASE)
-				database = get_database_oid(castNode(RenameStmt, statement)->subname, true);
-			break;
+				return get_database_oid(castNode(RenameStmt, statement)->subname, true);
+			return InvalidOid;
 		default:
-			break;
+			return InvalidOid;
 	}
-	/* Who will be refused anyway must not be able to stop our work. */
-	if (!OidIsValid(database) || !(have_createdb_privilege() || superuser()))
+}
+
+/* Who will be refused anyway must not be able to stop our work. */
+static bool
+may_want(Node *statement, Oid database)
+{
+	if (IsA(statement, CreatedbStmt))
+		return have_createdb_privilege();
+	return compat_owns_database(database, GetUserId());
+}
+
+Oid
+worker_before_utility(Node *statement)
+{
+	Oid database = wanted_database(statement);
+
+	if (!OidIsValid(database) || !may_want(statement, database))
 		return InvalidOid;
-	directory_pause(database);
+	PG_TRY();
+	{
+		directory_pause(database);
+	}
+	PG_CATCH();
+	{
+		directory_resume(database);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return database;
 }
 
 void
-worker_after_utility(Oid database, bool is_dropped)
+worker_after_utility(Node *statement, Oid database, bool is_done)
 {
-	if (is_dropped)
+	if (is_done && IsA(statement, DropdbStmt))
 	{
 		directory_remove(database);
 		meter_forget(database);
+		return;
 	}
-	else
-		directory_resume(database);
+	directory_resume(database);
+	if (is_done && IsA(statement, CreatedbStmt))
+		new_database = get_database_oid(castNode(CreatedbStmt, statement)->dbname, true);
+}
+
+void
+worker_note_extension(void)
+{
+	extension_is_new = true;
+}
+
+/* Sometimes a database is looked at for nothing: after ROLLBACK TO, or of a copied template. */
+void
+worker_transaction_event(XactEvent event)
+{
+	bool is_due_here;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			extension_is_new = extension_is_new && extension_is_ready();
+			break;
+		case XACT_EVENT_COMMIT:
+			is_due_here = schedule_take_changed() || extension_is_new;
+			if (is_due_here)
+				(void) directory_note_due(MyDatabaseId, DUE_NOW);
+			if (OidIsValid(new_database))
+				(void) directory_note_due(new_database, DUE_NOW);
+			if (is_due_here || OidIsValid(new_database))
+				directory_wake_launcher();
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			(void) schedule_take_changed();
+			extension_is_new = false;
+			new_database = InvalidOid;
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
 }
 
 void

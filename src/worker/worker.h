@@ -6,15 +6,21 @@
 
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "nodes/nodes.h"
 
 /*
  * For the utility hook, around a statement that drops, renames, moves or copies a
  * database: keep runners away from it.  Returns the database, or InvalidOid where the
- * statement is of another kind.
+ * statement is of another kind.  The second is called for that database afterwards,
+ * whatever became of the statement.
  */
 extern Oid worker_before_utility(Node *statement);
-extern void worker_after_utility(Oid database, bool is_dropped);
+extern void worker_after_utility(Node *statement, Oid database, bool is_done);
+
+/* An extension is being created here: the launcher is told when it commits. */
+extern void worker_note_extension(void);
+extern void worker_transaction_event(XactEvent event);
 
 /* In the postmaster, from _PG_init. */
 extern void worker_init(void);

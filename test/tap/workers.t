@@ -13,26 +13,32 @@ use() { # use TENANT: some work of the tenant
 flushed="SELECT coalesce(sum(calls), 0) > 0 FROM tenancy.usage_hour h JOIN tenancy.tenant t ON t.id = h.tenant_id WHERE t.slug = 'acme'"
 
 is "$(sql "$launcher")" 1 "the launcher runs"
+wait_for 10 "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded'" 3
+ok $? "CREATE EXTENSION is work: the schedule is run"
 sql "SELECT slug FROM tenant_create('acme', plan => 'starter', starts_at => '2026-01-01')" >/dev/null
+like "$(sql "SELECT every FROM schedule_set('billing.run', every => '1 second')")" 00:00:01 "schedule_set is heard of"
 use acme
 wait_for 10 "$flushed" t
 ok $? "a runner comes and flushes"
 wait_for 10 "SELECT count(*) > 0 FROM tenancy.invoice" t
 ok $? "and bills what is due"
-wait_for 10 "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded' AND kind = 'storage.measure'" 1
-ok $? "and measures storage"
+is "$(sql "SELECT DISTINCT result ? 'tenants' FROM tenancy.job_run WHERE kind = 'storage.measure'")" t "a run says what it did"
+sql "SELECT kind FROM schedule_set('billing.run', every => '1 hour'); UPDATE tenancy.schedule SET next_run_at = now() + interval '1 hour' WHERE kind = 'billing.run'" >/dev/null
 billed=$(sql "SELECT count(*) FROM tenancy.invoice")
 # this very query is work: so look from a database without the extension
 psql -XAtqc "CREATE DATABASE other" postgres
 left() { local i; for ((i = 0; i < 100; i++)); do [ "$(sql "$runner" postgres)" = 0 ] && return 0; sleep 0.1; done; return 1; }
 left
 ok $? "an idle runner leaves"
+is "$(sql "SELECT count(*) FROM tenancy.worker WHERE database = 'other'")" 0 "a database without the extension is not looked after"
 like "$(sql "SELECT role, pid IS NOT NULL FROM tenancy.worker WHERE role = 'launcher'")" 'launcher.t' "tenancy.worker shows it"
 
 # statements that need a database to themselves
 use acme
 like "$(sql "CREATE DATABASE copy TEMPLATE app" postgres)" '^$' "CREATE DATABASE … TEMPLATE with a runner about"
 is "$(sql "SELECT slug FROM tenancy.tenant" copy)" acme "the copy has the registry"
+wait_for 10 "SELECT count(*) FROM tenancy.worker WHERE database = 'copy'" 1
+ok $? "and is looked after"
 wait_for 10 "$runner" 1 >/dev/null
 like "$(sql "ALTER DATABASE copy RENAME TO renamed" postgres)" '^$' "RENAME"
 use acme
@@ -81,6 +87,12 @@ use acme
 wait_for 20 "$runner" 1
 ok $? "another comes"
 is "$(sql "SELECT count(*) FROM tenancy.invoice")" "$billed" "nothing is billed twice"
+
+pg_terminate() { sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_tenancy $1'" postgres; }
+is "$(pg_terminate launcher)" t "pg_terminate_backend of the launcher"
+sleep 0.5
+back
+ok $? "it comes back"
 
 # a run that a crash cut off is taken up when its lease ends
 sql "UPDATE tenancy.schedule SET next_run_at = now() - interval '1 hour', lease_until = now() + interval '1 second', fence = fence + 1 WHERE kind = 'storage.measure'" >/dev/null
