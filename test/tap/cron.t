@@ -1,5 +1,6 @@
 #!/bin/bash
 # pg_cron drives the periodic work where the background workers are switched off.
+# test/run: long
 . "$(dirname "$0")/lib.sh"
 [ -e "$(pg_config --pkglibdir)/pg_cron.so" ] || skip_all "pg_cron is not installed"
 cluster_start --preload pg_cron --set cron.database_name=app --set cron.use_background_workers=on \
