@@ -29,8 +29,7 @@ void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("pg_tenancy must be loaded via shared_preload_libraries"));
 	if (sodium_init() < 0)
 		ereport(ERROR, errmsg("could not initialize libsodium"));

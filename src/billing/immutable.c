@@ -26,10 +26,8 @@ GATE_LOOKUP(invoice_is_final,
 static void
 refuse(const char *what)
 {
-	ereport(ERROR,
-			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("%s cannot be changed", what),
-			errdetail("What was issued stays as it was."),
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("%s cannot be changed", what), errdetail("What was issued stays as it was."),
 			errhint("An invoice is corrected by invoice_void() and a new one; a price by "
 					"plan_price_change()."));
 }
@@ -108,8 +106,7 @@ TENANCY_FUNCTION(immutable_row)
 	TupleDesc desc;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("immutable_row() is a trigger"));
 	table = RelationGetRelationName(trigger->tg_relation);
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -127,5 +124,5 @@ TENANCY_FUNCTION(immutable_row)
 			check_line(trigger, desc, trigger->tg_newtuple);
 	}
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
-																	   : trigger->tg_trigtuple);
+																	  : trigger->tg_trigtuple);
 }

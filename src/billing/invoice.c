@@ -30,7 +30,8 @@ GATE_STATEMENT(invoice_of_period,
 			   "   AND i.state <> 'void'",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(subscription_next,
-			   "SELECT s.id, tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, s.time_zone),"
+			   "SELECT s.id, tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, "
+			   "s.time_zone),"
 			   "       least(s.ends_at, tenancy.period_boundary(s.starts_at, s.next_period + 1,"
 			   "                                                p.billing_period, s.time_zone))"
 			   "  FROM tenancy.subscription s"
@@ -47,28 +48,29 @@ GATE_STATEMENT(invoice_void_of_period,
 			   "   AND i.state = 'void'"
 			   " ORDER BY i.id DESC LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
-GATE_STATEMENT(invoice_number_all,
-			   "WITH ready AS ("
-			   "    SELECT i.id, pg_catalog.row_number() OVER (ORDER BY i.period_start, i.id) AS place"
-			   "      FROM tenancy.invoice i WHERE i.id = ANY ($1) AND i.state = 'draft'),"
-			   " taken AS ("
-			   "    INSERT INTO tenancy.invoice_series AS n (name, next_number)"
-			   "    SELECT $2, 1 + pg_catalog.count(*) FROM ready HAVING pg_catalog.count(*) > 0"
-			   "    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + excluded.next_number - 1"
-			   "    RETURNING n.next_number - (SELECT pg_catalog.count(*) FROM ready) AS first),"
-			   " issued AS ("
-			   "    UPDATE tenancy.invoice AS i"
-			   "       SET number = pg_catalog.format('%s-%s', $2,"
-			   "               pg_catalog.lpad((t.first + r.place - 1)::text,"
-			   "                   greatest(6, pg_catalog.length((t.first + r.place - 1)::text)), '0')),"
-			   "           state = CASE WHEN i.total = 0 THEN 'paid' ELSE 'open' END,"
-			   "           paid_at = CASE WHEN i.total = 0 THEN $3 END,"
-			   "           issued_at = $3, due_at = $3 + interval '14 days'"
-			   "      FROM ready r, taken t WHERE r.id = i.id"
-			   "    RETURNING i.currency, i.line_count, i.total)"
-			   " SELECT s.currency, pg_catalog.count(*), pg_catalog.sum(s.line_count), pg_catalog.sum(s.total)"
-			   "   FROM issued s GROUP BY s.currency ORDER BY s.currency",
-			   UUIDARRAYOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	invoice_number_all,
+	"WITH ready AS ("
+	"    SELECT i.id, pg_catalog.row_number() OVER (ORDER BY i.period_start, i.id) AS place"
+	"      FROM tenancy.invoice i WHERE i.id = ANY ($1) AND i.state = 'draft'),"
+	" taken AS ("
+	"    INSERT INTO tenancy.invoice_series AS n (name, next_number)"
+	"    SELECT $2, 1 + pg_catalog.count(*) FROM ready HAVING pg_catalog.count(*) > 0"
+	"    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + excluded.next_number - 1"
+	"    RETURNING n.next_number - (SELECT pg_catalog.count(*) FROM ready) AS first),"
+	" issued AS ("
+	"    UPDATE tenancy.invoice AS i"
+	"       SET number = pg_catalog.format('%s-%s', $2,"
+	"               pg_catalog.lpad((t.first + r.place - 1)::text,"
+	"                   greatest(6, pg_catalog.length((t.first + r.place - 1)::text)), '0')),"
+	"           state = CASE WHEN i.total = 0 THEN 'paid' ELSE 'open' END,"
+	"           paid_at = CASE WHEN i.total = 0 THEN $3 END,"
+	"           issued_at = $3, due_at = $3 + interval '14 days'"
+	"      FROM ready r, taken t WHERE r.id = i.id"
+	"    RETURNING i.currency, i.line_count, i.total)"
+	" SELECT s.currency, pg_catalog.count(*), pg_catalog.sum(s.line_count), pg_catalog.sum(s.total)"
+	"   FROM issued s GROUP BY s.currency ORDER BY s.currency",
+	UUIDARRAYOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(invoice_set_state,
 			   "UPDATE tenancy.invoice SET state = $2, state_reason = $3 WHERE id = $1", UUIDOID,
 			   TEXTOID, TEXTOID);
@@ -116,8 +118,7 @@ lock_invoice(const pg_uuid_t *invoice)
 	GateRows *rows = gate_run(&invoice_for_update, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
 
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("invoice \"%s\" does not exist", id_text(invoice)));
 	return rows;
 }
@@ -133,8 +134,7 @@ read_period(FunctionCallInfo fcinfo, int n, TimestampTz *starts, TimestampTz *en
 	range_deserialize(lookup_type_cache(RangeTypeGetOid(range), TYPECACHE_RANGE_INFO), range,
 					  &lower, &upper, &is_empty);
 	if (is_empty || lower.infinite || upper.infinite || !lower.inclusive || upper.inclusive)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"period\" must be a bounded range [start, end)"));
 	*starts = DatumGetTimestampTz(lower.val);
 	*ends = DatumGetTimestampTz(upper.val);
@@ -172,13 +172,11 @@ TENANCY_FUNCTION(invoice_generate)
 
 	next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
 	if (next->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" has no subscription", registry_slug(tenant)));
 	if (!PG_ARGISNULL(1) &&
 		(row_timestamptz(next, 0, 1) != starts || row_timestamptz(next, 0, 2) != ends))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the period is not the next one to be billed"),
 				errdetail("That is from %s to %s.",
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 1))),
@@ -186,8 +184,7 @@ TENANCY_FUNCTION(invoice_generate)
 	starts = row_timestamptz(next, 0, 1);
 	ends = row_timestamptz(next, 0, 2);
 	if (ends > clock_now())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("nothing is due for tenant \"%s\"", registry_slug(tenant)),
 				errdetail("Its period ends at %s.", timestamptz_to_str(ends)));
 
@@ -214,8 +211,8 @@ TENANCY_FUNCTION(invoice_finalize)
 	(void) state_after(&invoice_states, row_text(rows, 0, 0),
 					   numeric_is_zero(row_numeric(rows, 0, 2)) ? "finalize at zero" : "finalize",
 					   row_text(rows, 0, 1));
-	(void) invoices_finalize(gate_datum(PointerGetDatum(
-		construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))));
+	(void) invoices_finalize(gate_datum(
+		PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))));
 	PG_RETURN_DATUM(invoice_row(invoice));
 }
 
@@ -226,10 +223,10 @@ TENANCY_FUNCTION(invoice_void)
 	char *reason = required_text(fcinfo, 1, "reason");
 	GateRows *rows = lock_invoice(invoice);
 
-	gate_run(&invoice_set_state, EXPECT_ONE, gate_uuid(invoice),
-			 gate_text(state_after(&invoice_states, row_text(rows, 0, 0), "void",
-								   row_text(rows, 0, 1))),
-			 gate_text(reason));
+	gate_run(
+		&invoice_set_state, EXPECT_ONE, gate_uuid(invoice),
+		gate_text(state_after(&invoice_states, row_text(rows, 0, 0), "void", row_text(rows, 0, 1))),
+		gate_text(reason));
 	PG_RETURN_DATUM(invoice_row(invoice));
 }
 
@@ -249,9 +246,8 @@ explain_line(const GateRows *rows, int64 row)
 	Jsonb *trace = row_jsonb(rows, row, 5);
 	char *rule = json_text(trace, "rule");
 
-	if (strcmp(rule, "base") == 0 &&
-		numeric_compare(json_numeric(trace, "seconds_billed"),
-						json_numeric(trace, "seconds_of_period")) == 0)
+	if (strcmp(rule, "base") == 0 && numeric_compare(json_numeric(trace, "seconds_billed"),
+													 json_numeric(trace, "seconds_of_period")) == 0)
 		return psprintf("%s: %s for the whole period = %s %s.", description,
 						or_text(json_numeric(trace, "price"), "0"), amount, currency);
 	if (strcmp(rule, "base") == 0)
@@ -263,9 +259,8 @@ explain_line(const GateRows *rows, int64 row)
 		return psprintf("%s: %s of metric \"%s\" were used and %s are included in plan \"%s\"; "
 						"%s × %s = %s %s.",
 						description, or_text(json_numeric(trace, "used"), "0"),
-						json_text(trace, "metric"),
-						or_text(json_numeric(trace, "included"), "all"), json_text(trace, "plan"),
-						numeric_text(row_numeric(rows, row, 2)),
+						json_text(trace, "metric"), or_text(json_numeric(trace, "included"), "all"),
+						json_text(trace, "plan"), numeric_text(row_numeric(rows, row, 2)),
 						or_text(json_numeric(trace, "price"), "0"), amount, currency);
 	return psprintf("%s: %s of metric \"%s\" were used, priced by the tiers of plan \"%s\": %s %s.",
 					description, or_text(json_numeric(trace, "used"), "0"),
@@ -280,8 +275,7 @@ TENANCY_FUNCTION(invoice_explain)
 	GateRows *rows = gate_run(&invoice_lines, EXPECT_ANY, gate_uuid(invoice));
 
 	if (rows->count == 0 || !tenant_is_visible(row_uuid(rows, 0, 7)))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("invoice \"%s\" does not exist", id_text(invoice)));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	for (int64 i = 0; i < rows->count; i++)

@@ -50,7 +50,8 @@ static const char page_head[] =
 	"dt { color: #6e6e73 }\n"
 	"dd { margin: 0 }\n"
 	"table { width: 100%%; border-collapse: collapse }\n"
-	"th { text-align: left; font-weight: 600; border-bottom: 1px solid #c7c7cc; padding: .4rem 0 }\n"
+	"th { text-align: left; font-weight: 600; border-bottom: 1px solid #c7c7cc; padding: .4rem 0 "
+	"}\n"
 	"td { border-bottom: 1px solid #e5e5ea; padding: .5rem 0 }\n"
 	".number { text-align: right; font-variant-numeric: tabular-nums }\n"
 	"tfoot td { border-bottom: none; font-weight: 600; padding-top: .8rem }\n"
@@ -141,8 +142,7 @@ TENANCY_FUNCTION(invoice_html)
 	int exponent;
 
 	if (head->count == 0 || !tenant_is_visible(row_uuid(head, 0, 10)))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("invoice \"%s\" does not exist", id_text(invoice)));
 	lines = gate_run(&invoice_page_lines, EXPECT_ANY, gate_uuid(invoice));
 	number = escape(row_text(head, 0, 0));
@@ -155,19 +155,19 @@ TENANCY_FUNCTION(invoice_html)
 					 "<body>\n<header><h1>Invoice %s</h1><span class=\"state\">%s</span></header>\n"
 					 "<dl>\n",
 					 number, escape(row_text(head, 0, 1)));
-	append_fact(&page, "Customer",
-				psprintf("%s (%s)", row_text(head, 0, 2), row_text(head, 0, 3)));
+	append_fact(&page, "Customer", psprintf("%s (%s)", row_text(head, 0, 2), row_text(head, 0, 3)));
 	append_fact(&page, "Plan", row_text(head, 0, 11));
-	append_fact(&page, "Period",
-				psprintf("%s to %s, the last day excluded", row_text(head, 0, 4),
-						 row_text(head, 0, 5)));
+	append_fact(
+		&page, "Period",
+		psprintf("%s to %s, the last day excluded", row_text(head, 0, 4), row_text(head, 0, 5)));
 	append_fact(&page, "Issued", row_text(head, 0, 6));
 	append_fact(&page, "Due", row_text(head, 0, 7));
-	appendStringInfo(&page,
-					 "</dl>\n<table>\n<thead><tr><th>Item</th><th class=\"number\">Quantity</th>"
-					 "<th class=\"number\">Price</th><th class=\"number\">Amount (%s)</th></tr></thead>\n"
-					 "<tbody>\n",
-					 currency);
+	appendStringInfo(
+		&page,
+		"</dl>\n<table>\n<thead><tr><th>Item</th><th class=\"number\">Quantity</th>"
+		"<th class=\"number\">Price</th><th class=\"number\">Amount (%s)</th></tr></thead>\n"
+		"<tbody>\n",
+		currency);
 	for (int64 i = 0; i < lines->count; i++)
 		append_line(&page, lines, i, exponent);
 	appendStringInfo(&page,

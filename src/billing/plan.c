@@ -12,18 +12,20 @@
 
 #include "utils/builtins.h"
 
-GATE_STATEMENT(plan_insert,
-			   "INSERT INTO tenancy.plan (id, name, tier, features, limits, support, sla, created_at, shipped)"
-			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false) ON CONFLICT DO NOTHING",
-			   TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
-GATE_STATEMENT(plan_price_insert,
-			   "INSERT INTO tenancy.plan_price AS p"
-			   "    (plan, version, currency, billing_period, pricing, valid_from, shipped)"
-			   " SELECT $1, 1 + coalesce(max(v.version), 0), $2->>'currency', $2->>'billing_period',"
-			   "        $2, $3, false"
-			   "   FROM tenancy.plan_price v WHERE v.plan = $1"
-			   " RETURNING p",
-			   TEXTOID, JSONBOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	plan_insert,
+	"INSERT INTO tenancy.plan (id, name, tier, features, limits, support, sla, created_at, shipped)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false) ON CONFLICT DO NOTHING",
+	TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	plan_price_insert,
+	"INSERT INTO tenancy.plan_price AS p"
+	"    (plan, version, currency, billing_period, pricing, valid_from, shipped)"
+	" SELECT $1, 1 + coalesce(max(v.version), 0), $2->>'currency', $2->>'billing_period',"
+	"        $2, $3, false"
+	"   FROM tenancy.plan_price v WHERE v.plan = $1"
+	" RETURNING p",
+	TEXTOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(plan_row, "SELECT p FROM tenancy.plan p WHERE p.id = $1", TEXTOID);
 GATE_STATEMENT(plan_lock, "SELECT FROM tenancy.plan p WHERE p.id = $1 FOR UPDATE", TEXTOID);
 GATE_LOOKUP(unknown_metric,
@@ -63,14 +65,12 @@ validate_references(const Jsonb *pricing, const Jsonb *limits)
 	GateRows *rows = gate_run(&unknown_metric, EXPECT_AT_MOST_ONE, gate_jsonb(pricing));
 
 	if (rows->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("metric \"%s\" does not exist", row_text(rows, 0, 0)),
 				errhint("metric_create() makes one."));
 	rows = gate_run(&unknown_limit, EXPECT_AT_MOST_ONE, gate_jsonb(pricing), gate_jsonb(limits));
 	if (rows->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("limit \"%s\" is not among the limits of the plan", row_text(rows, 0, 0)));
 }
 
@@ -96,15 +96,13 @@ TENANCY_FUNCTION(plan_create)
 	pricing = PG_GETARG_JSONB_P(3);
 	if (*id == '\0' || strlen(id) >= NAMEDATALEN ||
 		strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(id))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid id \"%s\" for a plan", id),
 				errhint("It has 1 to 63 lower-case letters, digits, underscores and hyphens."));
 	for (int i = 0; i < lengthof(tiers); i++)
 		is_tier = is_tier || strcmp(tier, tiers[i]) == 0;
 	if (!is_tier)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid tier \"%s\"", tier),
 				errhint("Possible: \"starter\", \"professional\", \"enterprise\", \"custom\"."));
 
@@ -121,9 +119,7 @@ TENANCY_FUNCTION(plan_create)
 				 gate_jsonb(features), gate_jsonb(limits), gate_jsonb(support), gate_jsonb(sla),
 				 gate_timestamptz(clock_now()))
 			->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
-				errmsg("plan \"%s\" already exists", id),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("plan \"%s\" already exists", id),
 				errhint("plan_price_change() gives it a new price."));
 	gate_run(&plan_price_insert, EXPECT_ONE, gate_text(id), gate_jsonb(pricing),
 			 gate_timestamptz(DT_NOBEGIN));
@@ -141,8 +137,7 @@ TENANCY_FUNCTION(plan_price_change)
 	pricing = PG_GETARG_JSONB_P(1);
 	pricing_validate(pricing);
 	if (gate_run(&plan_lock, EXPECT_AT_MOST_ONE, gate_text(plan))->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("plan \"%s\" does not exist", plan));
 	validate_references(pricing,
 						row_jsonb(gate_run(&plan_limits, EXPECT_ONE, gate_text(plan)), 0, 0));

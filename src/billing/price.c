@@ -19,8 +19,8 @@
 
 #include "utils/tuplestore.h"
 
-static const char *const pricing_types[] = {"custom", "fixed", "hybrid", "tiered", "usage_based",
-											NULL};
+static const char *const pricing_types[] = {"custom", "fixed",       "hybrid",
+											"tiered", "usage_based", NULL};
 static const char *const billing_periods[] = {"monthly", "quarterly", "yearly", NULL};
 
 static const char *
@@ -75,8 +75,8 @@ static const struct
 	Part usage;
 	Part tiers;
 } type_parts[] = {
-	{"custom", PART_ALLOWED, PART_ALLOWED}, {"fixed", PART_REFUSED, PART_REFUSED},
-	{"hybrid", PART_ALLOWED, PART_REQUIRED}, {"tiered", PART_REFUSED, PART_REQUIRED},
+	{"custom", PART_ALLOWED, PART_ALLOWED},       {"fixed", PART_REFUSED, PART_REFUSED},
+	{"hybrid", PART_ALLOWED, PART_REQUIRED},      {"tiered", PART_REFUSED, PART_REQUIRED},
 	{"usage_based", PART_REQUIRED, PART_REFUSED},
 };
 
@@ -84,13 +84,11 @@ static void
 check_part(const char *type, const char *name, Part part, bool is_there)
 {
 	if (part == PART_REQUIRED && !is_there)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid pricing: \"%s\" is missing", name),
 				errdetail("Pricing of type \"%s\" has it.", type));
 	if (part == PART_REFUSED && is_there)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid pricing: \"%s\" has no meaning", name),
 				errdetail("Pricing of type \"%s\" does not have it.", type));
 }
@@ -107,14 +105,12 @@ validate_tiers(const Jsonb *tiers)
 		Numeric up_to = json_numeric(json_element(tiers, i), "up_to");
 
 		if ((up_to == NULL) != (i == count - 1))
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid pricing: \"tiers[%d].up_to\" must be %s", i,
 						   up_to == NULL ? "a number" : "absent"),
 					errdetail("The last tier, and no other, is open above."));
 		if (up_to != NULL && previous != NULL && numeric_compare(up_to, previous) <= 0)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid pricing: \"tiers[%d].up_to\" must be more than %s", i,
 						   numeric_text(previous)));
 		previous = up_to;
@@ -138,8 +134,7 @@ pricing_validate(const Jsonb *pricing)
 			continue;
 		check_part(type, "usage_metrics", type_parts[i].usage, json_element_count(usage) > 0);
 		check_part(type, "tiers", type_parts[i].tiers, json_element_count(tiers) > 0);
-		check_part(type, "metric",
-				   json_element_count(tiers) > 0 ? PART_REQUIRED : PART_REFUSED,
+		check_part(type, "metric", json_element_count(tiers) > 0 ? PART_REQUIRED : PART_REFUSED,
 				   json_text(pricing, "metric") != NULL);
 	}
 	validate_tiers(tiers);
@@ -148,8 +143,7 @@ pricing_validate(const Jsonb *pricing)
 		Jsonb *item = json_element(usage, i);
 
 		if (json_numeric(item, "included") != NULL && json_text(item, "limit") != NULL)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid pricing: \"usage_metrics[%d]\" has both \"included\" and "
 						   "\"limit\"",
 						   i));
@@ -178,9 +172,9 @@ rate_graduated(const Jsonb *tiers, Numeric quantity)
 		if (i > 0 && numeric_compare(quantity, lower) <= 0)
 			break;
 		total = numeric_plus(total, or_zero(json_numeric(item, "flat_fee")));
-		total = numeric_plus(total,
-							 numeric_times(numeric_positive_part(numeric_minus(upper, lower)),
-										   or_zero(json_numeric(item, "unit_price"))));
+		total =
+			numeric_plus(total, numeric_times(numeric_positive_part(numeric_minus(upper, lower)),
+											  or_zero(json_numeric(item, "unit_price"))));
 		lower = up_to != NULL ? up_to : lower;
 	}
 	return total;
@@ -193,8 +187,7 @@ included_quantity(const Jsonb *item, const Jsonb *limits)
 	char *limit = json_text(item, "limit");
 	Numeric included = limit != NULL ? json_numeric(limits, limit) : json_numeric(item, "included");
 
-	if (limit != NULL && included != NULL &&
-		numeric_compare(included, numeric_from_int(0)) < 0)
+	if (limit != NULL && included != NULL && numeric_compare(included, numeric_from_int(0)) < 0)
 		return NULL;
 	return or_zero(included);
 }
@@ -211,8 +204,7 @@ rate_base(RatedLine *line, const Jsonb *pricing, Numeric part, Numeric whole, in
 	line->quantity = numeric_from_int(1);
 	line->unit_price = price;
 	/* Multiply first: a quotient is cut to some 16 digits. */
-	line->amount =
-		money_round(numeric_over(numeric_times(price, part), whole), exponent);
+	line->amount = money_round(numeric_over(numeric_times(price, part), whole), exponent);
 	json_begin(&trace);
 	json_put_text(&trace, "rule", "base");
 	json_put_numeric(&trace, "price", price);
@@ -270,14 +262,9 @@ rate_tiers(RatedLine *line, const Jsonb *pricing, const Jsonb *tiers, const Json
 static void
 put_line(ReturnSetInfo *result, int position, const RatedLine *line)
 {
-	bool nulls[8] = {false,
-					 false,
-					 line->metric == NULL,
-					 false,
-					 line->unit == NULL,
-					 line->unit_price == NULL,
-					 false,
-					 false};
+	bool nulls[8] = {
+		false, false, line->metric == NULL, false, line->unit == NULL, line->unit_price == NULL,
+		false, false};
 	Datum values[8] = {
 		Int32GetDatum(position),
 		CStringGetTextDatum(line->description),
@@ -346,15 +333,14 @@ TENANCY_FUNCTION(price_calculate)
 	Numeric amount;
 
 	json_validate(price, price_members, "price");
-	quantity = numeric_positive_part(
-		numeric_minus(quantity, or_zero(json_numeric(price, "included"))));
+	quantity =
+		numeric_positive_part(numeric_minus(quantity, or_zero(json_numeric(price, "included"))));
 	if (strcmp(json_text(price, "model"), "graduated") == 0)
 	{
 		Jsonb *tiers = json_member(price, "tiers");
 
 		if (json_element_count(tiers) == 0)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid price: \"tiers\" is missing"));
 		validate_tiers(tiers);
 		amount = rate_graduated(tiers, quantity);
@@ -364,8 +350,7 @@ TENANCY_FUNCTION(price_calculate)
 		Numeric unit_price = json_numeric(price, "unit_price");
 
 		if (unit_price == NULL)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid price: \"unit_price\" is missing"));
 		amount = numeric_times(quantity, unit_price);
 	}

@@ -20,7 +20,7 @@ typedef struct RatedLine
 	char *unit;
 	Numeric quantity;
 	Numeric unit_price; /* NULL where there is no single one */
-	Numeric amount; /* rounded */
+	Numeric amount;     /* rounded */
 	Jsonb *trace;
 } RatedLine;
 

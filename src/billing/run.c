@@ -38,8 +38,10 @@
 
 /* Start and end of the first period without an invoice; the end may come early by ends_at. */
 #define NEXT_PERIOD                                                                                \
-	"LATERAL (SELECT tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, s.time_zone) AS starts," \
-	"        tenancy.period_boundary(s.starts_at, s.next_period + 1, p.billing_period, s.time_zone) AS full_end) b"
+	"LATERAL (SELECT tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, "       \
+	"s.time_zone) AS starts,"                                                                      \
+	"        tenancy.period_boundary(s.starts_at, s.next_period + 1, p.billing_period, "           \
+	"s.time_zone) AS full_end) b"
 
 /* From an id on, so that a run reads each subscription about once and not once a batch. */
 GATE_STATEMENT(billing_due,
@@ -53,18 +55,19 @@ GATE_STATEMENT(billing_due,
 GATE_STATEMENT(billing_lock,
 			   "SELECT FROM tenancy.subscription s WHERE s.id = ANY ($1) ORDER BY s.id FOR UPDATE",
 			   UUIDARRAYOID);
-GATE_STATEMENT(billing_draft,
-			   "INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_number,"
-			   "    period_start, period_end, currency, line_count, total, created_at)"
-			   " SELECT tenancy.id_new(), s.tenant_id, s.id, 'draft', s.next_period, b.starts,"
-			   "        least(b.full_end, s.ends_at), p.currency, 0, 0, $3"
-			   "   FROM tenancy.subscription s"
-			   "   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
-			   "   " NEXT_PERIOD
-			   "  WHERE s.id = ANY ($1) AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2"
-			   "    AND b.starts < least(b.full_end, s.ends_at)"
-			   " ON CONFLICT DO NOTHING RETURNING id",
-			   UUIDARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	billing_draft,
+	"INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_number,"
+	"    period_start, period_end, currency, line_count, total, created_at)"
+	" SELECT tenancy.id_new(), s.tenant_id, s.id, 'draft', s.next_period, b.starts,"
+	"        least(b.full_end, s.ends_at), p.currency, 0, 0, $3"
+	"   FROM tenancy.subscription s"
+	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
+	"   " NEXT_PERIOD
+	"  WHERE s.id = ANY ($1) AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2"
+	"    AND b.starts < least(b.full_end, s.ends_at)"
+	" ON CONFLICT DO NOTHING RETURNING id",
+	UUIDARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(billing_draft_again,
 			   "INSERT INTO tenancy.invoice (id, tenant_id, subscription_id, state, period_number,"
 			   "    period_start, period_end, currency, line_count, total, created_at)"
@@ -73,49 +76,57 @@ GATE_STATEMENT(billing_draft_again,
 			   "   FROM tenancy.invoice v WHERE v.id = $1"
 			   " ON CONFLICT DO NOTHING RETURNING id",
 			   UUIDOID, TIMESTAMPTZOID);
-GATE_STATEMENT(billing_lines,
-			   "INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, description, metric,"
-			   "    quantity, unit, unit_price, amount, trace)"
-			   " SELECT i.id, r.line, i.tenant_id,"
-			   "        CASE WHEN r.metric IS NULL THEN l.name ELSE r.description END, r.metric,"
-			   "        r.quantity, r.unit, r.unit_price, r.amount,"
-			   "        r.trace || pg_catalog.jsonb_build_object('plan', s.plan, 'price_version', s.price_version)"
-			   "   FROM tenancy.invoice i"
-			   "   JOIN tenancy.subscription s ON s.id = i.subscription_id"
-			   "   JOIN tenancy.plan l ON l.id = s.plan"
-			   "   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
-			   "   LATERAL (SELECT coalesce(pg_catalog.jsonb_object_agg(w.metric,"
-			   "                tenancy.usage_quantity(i.tenant_id, w.metric, i.period_start, i.period_end)), '{}') AS usage"
-			   "              FROM (SELECT e->>'metric' AS metric FROM pg_catalog.jsonb_array_elements("
-			   "                        coalesce(p.pricing->'usage_metrics', '[]')) AS e"
-			   "                    UNION SELECT p.pricing->>'metric') w"
-			   "             WHERE w.metric IS NOT NULL) u,"
-			   "   LATERAL tenancy.rate(p.pricing, l.limits, u.usage,"
-			   "       extract(epoch FROM i.period_end - i.period_start),"
-			   "       extract(epoch FROM"
-			   "           tenancy.period_boundary(s.starts_at, i.period_number + 1, p.billing_period, s.time_zone)"
-			   "           - i.period_start)) r"
-			   "  WHERE i.id = ANY ($1)",
-			   UUIDARRAYOID);
-GATE_STATEMENT(billing_total,
-			   "UPDATE tenancy.invoice i SET line_count = t.lines, total = t.total"
-			   "  FROM (SELECT l.invoice_id, pg_catalog.count(*) AS lines, pg_catalog.sum(l.amount) AS total"
-			   "          FROM tenancy.invoice_line l WHERE l.invoice_id = ANY ($1) GROUP BY l.invoice_id) t"
-			   " WHERE i.id = t.invoice_id AND i.id = ANY ($1)",
-			   UUIDARRAYOID);
+GATE_STATEMENT(
+	billing_lines,
+	"INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, description, metric,"
+	"    quantity, unit, unit_price, amount, trace)"
+	" SELECT i.id, r.line, i.tenant_id,"
+	"        CASE WHEN r.metric IS NULL THEN l.name ELSE r.description END, r.metric,"
+	"        r.quantity, r.unit, r.unit_price, r.amount,"
+	"        r.trace || pg_catalog.jsonb_build_object('plan', s.plan, 'price_version', "
+	"s.price_version)"
+	"   FROM tenancy.invoice i"
+	"   JOIN tenancy.subscription s ON s.id = i.subscription_id"
+	"   JOIN tenancy.plan l ON l.id = s.plan"
+	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
+	"   LATERAL (SELECT coalesce(pg_catalog.jsonb_object_agg(w.metric,"
+	"                tenancy.usage_quantity(i.tenant_id, w.metric, i.period_start, i.period_end)), "
+	"'{}') AS usage"
+	"              FROM (SELECT e->>'metric' AS metric FROM pg_catalog.jsonb_array_elements("
+	"                        coalesce(p.pricing->'usage_metrics', '[]')) AS e"
+	"                    UNION SELECT p.pricing->>'metric') w"
+	"             WHERE w.metric IS NOT NULL) u,"
+	"   LATERAL tenancy.rate(p.pricing, l.limits, u.usage,"
+	"       extract(epoch FROM i.period_end - i.period_start),"
+	"       extract(epoch FROM"
+	"           tenancy.period_boundary(s.starts_at, i.period_number + 1, p.billing_period, "
+	"s.time_zone)"
+	"           - i.period_start)) r"
+	"  WHERE i.id = ANY ($1)",
+	UUIDARRAYOID);
+GATE_STATEMENT(
+	billing_total,
+	"UPDATE tenancy.invoice i SET line_count = t.lines, total = t.total"
+	"  FROM (SELECT l.invoice_id, pg_catalog.count(*) AS lines, pg_catalog.sum(l.amount) AS total"
+	"          FROM tenancy.invoice_line l WHERE l.invoice_id = ANY ($1) GROUP BY l.invoice_id) t"
+	" WHERE i.id = t.invoice_id AND i.id = ANY ($1)",
+	UUIDARRAYOID);
 GATE_STATEMENT(billing_advance,
 			   "UPDATE tenancy.subscription s"
 			   "   SET next_period = s.next_period + 1,"
 			   "       state = CASE WHEN s.ends_at <= b.full_end THEN 'ended' ELSE s.state END"
 			   "  FROM tenancy.plan_price p, tenancy.subscription o,"
-			   "       LATERAL (SELECT tenancy.period_boundary(o.starts_at, o.next_period + 1, p.billing_period, o.time_zone) AS full_end) b"
-			   " WHERE s.id = ANY ($1) AND o.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND p.version = o.price_version"
+			   "       LATERAL (SELECT tenancy.period_boundary(o.starts_at, o.next_period + 1, "
+			   "p.billing_period, o.time_zone) AS full_end) b"
+			   " WHERE s.id = ANY ($1) AND o.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND "
+			   "p.version = o.price_version"
 			   "   AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2",
 			   UUIDARRAYOID, TIMESTAMPTZOID);
-GATE_STATEMENT(billing_failure_insert,
-			   "INSERT INTO tenancy.billing_failure (id, subscription_id, failed_at, sqlstate, error)"
-			   " VALUES ($1, $2, $3, $4, $5)",
-			   UUIDOID, UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID);
+GATE_STATEMENT(
+	billing_failure_insert,
+	"INSERT INTO tenancy.billing_failure (id, subscription_id, failed_at, sqlstate, error)"
+	" VALUES ($1, $2, $3, $4, $5)",
+	UUIDOID, UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID);
 
 static NullableDatum
 uuid_array(const pg_uuid_t *ids, int count)
@@ -124,8 +135,8 @@ uuid_array(const pg_uuid_t *ids, int count)
 
 	for (int i = 0; i < count; i++)
 		elements[i] = UUIDPGetDatum(&ids[i]);
-	return gate_datum(PointerGetDatum(
-		construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+	return gate_datum(
+		PointerGetDatum(construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
 }
 
 /* The ids in the first column. */
@@ -183,8 +194,9 @@ add_issued(BillingResult *result, const GateRows *issued)
 			n++;
 		if (n == result->currency_count)
 		{
-			result->currencies = n == 0 ? palloc(sizeof(BillingTotal))
-										: repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
+			result->currencies = n == 0
+									 ? palloc(sizeof(BillingTotal))
+									 : repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
 			result->currencies[n].code = currency;
 			result->currencies[n].total = numeric_from_int(0);
 			result->currency_count++;
@@ -209,7 +221,7 @@ static bool
 stops_the_run(const ErrorData *error)
 {
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+		   error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 /* NULL when the batch was billed, else its error with everything it did undone. */
@@ -263,8 +275,7 @@ bill_or_halve(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *re
 		return;
 	}
 	record_failure(ids, error);
-	result->failed_ids =
-		repalloc(result->failed_ids, sizeof(pg_uuid_t) * (result->failed + 1));
+	result->failed_ids = repalloc(result->failed_ids, sizeof(pg_uuid_t) * (result->failed + 1));
 	result->failed_ids[result->failed++] = *ids;
 }
 
@@ -303,8 +314,7 @@ run_billing_job(void)
 
 	/* An error would undo the invoices of the others. */
 	if (result.failed > 0)
-		ereport(WARNING,
-				errmsg(INT64_FORMAT " subscriptions could not be billed", result.failed),
+		ereport(WARNING, errmsg(INT64_FORMAT " subscriptions could not be billed", result.failed),
 				errhint("See tenancy.billing_failure."));
 	return psprintf("{\"invoices\": " INT64_FORMAT ", \"lines\": " INT64_FORMAT
 					", \"failed\": " INT64_FORMAT "}",

@@ -76,19 +76,16 @@ subscribe(const pg_uuid_t *tenant, const char *plan, TimestampTz starts_at, cons
 	require_time_zone(time_zone);
 	rows = gate_run(&priced_plan, EXPECT_AT_MOST_ONE, gate_text(plan), gate_timestamptz(starts_at));
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("plan \"%s\" does not exist", plan));
 	if (!row_bool(rows, 0, 0))
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("plan \"%s\" has no price at %s", plan, timestamptz_to_str(starts_at)));
 	if (gate_run(&subscription_insert, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_uuid(tenant),
 				 gate_text(plan), gate_text(time_zone), gate_timestamptz(starts_at),
 				 gate_timestamptz(clock_now()))
 			->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("tenant \"%s\" already has a subscription", registry_slug(tenant)),
 				errhint("Cancel it first; it then ends with its period."));
 	gate_run(&tenant_set_plan, EXPECT_ONE, gate_uuid(tenant), gate_text(plan),
@@ -142,7 +139,8 @@ end_of_period(const GateRows *subscription, TimestampTz at)
 	return period_boundary(anchor, n, months, zone);
 }
 
-/* subscription_cancel(subscription uuid, reason text, at_period_end boolean) → tenancy.subscription */
+/* subscription_cancel(subscription uuid, reason text, at_period_end boolean) → tenancy.subscription
+ */
 TENANCY_FUNCTION(subscription_cancel)
 {
 	pg_uuid_t *id = required_uuid(fcinfo, 0, "subscription");
@@ -153,13 +151,11 @@ TENANCY_FUNCTION(subscription_cancel)
 
 	require_argument(fcinfo, 2, "at_period_end");
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("subscription \"%s\" does not exist", id_text(id)));
 	state = state_after(&subscription_states, row_text(rows, 0, 0), "cancel", id_text(id));
 	ends_at = PG_GETARG_BOOL(2) ? end_of_period(rows, now) : Max(now, row_timestamptz(rows, 0, 1));
 	gate_run(&subscription_set_end, EXPECT_ONE, gate_uuid(id), gate_text(state),
-			 gate_timestamptz(ends_at), gate_timestamptz(now),
-			 gate_text(optional_text(fcinfo, 1)));
+			 gate_timestamptz(ends_at), gate_timestamptz(now), gate_text(optional_text(fcinfo, 1)));
 	PG_RETURN_DATUM(subscription_row(id));
 }

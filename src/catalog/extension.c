@@ -97,8 +97,7 @@ void
 extension_require(void)
 {
 	if (!extension_is_ready())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("extension \"pg_tenancy\" is not created in this database"),
 				errhint("Run CREATE EXTENSION pg_tenancy."));
 }

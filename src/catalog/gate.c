@@ -185,8 +185,7 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 		nulls[i] = arguments[i].isnull ? 'n' : ' ';
 	}
 
-	switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE,
-			  OUR_SEARCH_PATH);
+	switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE, OUR_SEARCH_PATH);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	prepare(statement);
@@ -205,8 +204,7 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 	rows = collect(caller);
 	if ((expect == EXPECT_ONE && rows->count != 1) ||
 		(expect == EXPECT_AT_MOST_ONE && rows->count > 1))
-		elog(ERROR, "statement \"%s\" touched " INT64_FORMAT " rows", statement->name,
-			 rows->count);
+		elog(ERROR, "statement \"%s\" touched " INT64_FORMAT " rows", statement->name, rows->count);
 	SPI_finish();
 	switch_back(&scope);
 	return rows;
@@ -393,8 +391,8 @@ gate_uuid_array(const pg_uuid_t *values, int count)
 
 	for (int i = 0; i < count; i++)
 		elements[i] = UUIDPGetDatum(&values[i]);
-	return gate_datum(PointerGetDatum(
-		construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+	return gate_datum(
+		PointerGetDatum(construct_array(elements, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
 }
 
 NullableDatum
@@ -415,8 +413,8 @@ gate_text_array(const char *const *values, int count)
 
 	for (int i = 0; i < count; i++)
 		elements[i] = CStringGetTextDatum(values[i]);
-	return gate_datum(PointerGetDatum(
-		construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT)));
+	return gate_datum(
+		PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT)));
 }
 
 /* Columns. */
@@ -537,8 +535,7 @@ TENANCY_FUNCTION(gate_check)
 		Datum name = CStringGetTextDatum((*entry)->name);
 		bool isnull = false;
 
-		switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE,
-				  OUR_SEARCH_PATH);
+		switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE, OUR_SEARCH_PATH);
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");
 		prepare(*entry);

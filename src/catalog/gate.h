@@ -27,8 +27,8 @@
 typedef enum GateKind
 {
 	GATE_KIND_STATEMENT, /* its own snapshot, sees and makes changes */
-	GATE_KIND_LOOKUP, /* reads in the caller's snapshot; also in parallel workers */
-	GATE_KIND_LATEST /* reads what is committed now, whatever the isolation level */
+	GATE_KIND_LOOKUP,    /* reads in the caller's snapshot; also in parallel workers */
+	GATE_KIND_LATEST     /* reads what is committed now, whatever the isolation level */
 } GateKind;
 
 typedef struct GateStatement
@@ -37,7 +37,7 @@ typedef struct GateStatement
 	GateKind kind;
 	const char *sql;
 	Oid argument_types[GATE_MAX_ARGUMENTS + 1]; /* ends with InvalidOid */
-	void *plan; /* of this backend; owned by gate.c */
+	void *plan;                                 /* of this backend; owned by gate.c */
 } GateStatement;
 
 /*

@@ -32,8 +32,7 @@ static void
 require_installing(void)
 {
 	if (!creating_extension)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("this function is for the install script of pg_tenancy alone"));
 }
 
@@ -44,8 +43,7 @@ require_closed_schema(const char *schema)
 	Oid oid = get_namespace_oid(schema, false);
 
 	if (compat_may_create_in(oid, ACL_ID_PUBLIC))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("everybody may create objects in schema \"%s\"", schema),
 				errdetail("The functions of pg_tenancy could be shadowed there."),
 				errhint("REVOKE CREATE ON SCHEMA %s FROM PUBLIC, or create the extension in a "
@@ -68,8 +66,7 @@ ensure_role(const char *name, const char *comment)
 		return;
 	}
 	if (superuser_arg(role) || has_bypassrls_privilege(role) || has_createrole_privilege(role))
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("role \"%s\" exists and has rights it must not have", name),
 				errdetail("It must not be superuser, CREATEROLE or BYPASSRLS."));
 }
@@ -83,7 +80,8 @@ TENANCY_FUNCTION(install_begin)
 	require_closed_schema(target);
 	for (int i = 0; i < lengthof(group_roles); i++)
 		ensure_role(group_roles[i].name, group_roles[i].comment);
-	/* Tenants and the owners of their objects call our functions; what is in the schema has rights of its own. */
+	/* Tenants and the owners of their objects call our functions; what is in the schema has rights
+	 * of its own. */
 	if (!compat_may_use(get_namespace_oid(target, false), ACL_ID_PUBLIC))
 		gate_run_as_superuser(
 			psprintf("GRANT USAGE ON SCHEMA %s TO PUBLIC", quote_identifier(target)));
@@ -101,7 +99,8 @@ TENANCY_FUNCTION(install_finish)
 	static const char *const list_statements =
 		"WITH member AS ("
 		"    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d"
-		"    WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'"
+		"    WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = "
+		"'e'"
 		"      AND d.refobjid = (SELECT e.oid FROM pg_catalog.pg_extension e"
 		"                        WHERE e.extname = 'pg_tenancy'))"
 		" SELECT pg_catalog.format('ALTER TABLE %s OWNER TO tenancy_owner', c.oid::regclass)"

@@ -32,15 +32,16 @@ GATE_LOOKUP(tenant_by_id,
 			"       coalesce((SELECT string_agg(quote_ident(s.schema_name::text), ', '"
 			"                                   ORDER BY s.created_at, s.schema_name)"
 			"                 FROM tenancy.tenant_schema s"
-			"                 WHERE s.tenant_id = t.id AND s.schema_name <> t.schema_name), '')"
+			"                 WHERE s.tenant_id = t.id AND s.schema_name <> t.schema_name), ''),"
+			"       t.plan"
 			"  FROM tenancy.tenant t WHERE t.id = $1",
 			UUIDOID);
 GATE_LOOKUP(tenant_id_by_slug, "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1", TEXTOID);
 GATE_LOOKUP(tenant_slug_by_id, "SELECT t.slug FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
 GATE_LATEST(tenant_of_schema,
 			"SELECT s.tenant_id FROM tenancy.tenant_schema s WHERE s.schema_name = $1", NAMEOID);
-GATE_LATEST(table_is_shared,
-			"SELECT true FROM tenancy.tenant_table t WHERE t.relation = $1::oid", OIDOID);
+GATE_LATEST(table_is_shared, "SELECT true FROM tenancy.tenant_table t WHERE t.relation = $1::oid",
+			OIDOID);
 
 typedef struct ScopeEntry
 {
@@ -53,7 +54,11 @@ static HTAB *relation_scopes = NULL;
 static HTAB *schema_scopes = NULL;
 static Oid tenant_schema_relid;
 static Oid tenant_table_relid;
+static Oid followed_relids[3]; /* of tenants, bound logins and ceilings */
 static bool is_stale = false;
+
+/* Of tenants, logins, ceilings and roles. */
+static uint64 tenants_generation = 0;
 
 /*
  * Invalidations come at any moment, even while an entry is being made: they only
@@ -71,12 +76,24 @@ forget_all(void)
 static void
 schema_changed(Datum arg, int cache_id, uint32 hash)
 {
+	/* Perhaps the extension came or went. */
+	memset(followed_relids, 0, sizeof(followed_relids));
+	tenants_generation++;
 	forget_all();
+}
+
+static void
+role_changed(Datum arg, int cache_id, uint32 hash)
+{
+	tenants_generation++;
 }
 
 static void
 relation_changed(Datum arg, Oid relid)
 {
+	if (!OidIsValid(relid) || relid == followed_relids[0] || relid == followed_relids[1] ||
+		relid == followed_relids[2])
+		tenants_generation++;
 	if (!OidIsValid(relid) || relid == tenant_schema_relid || relid == tenant_table_relid)
 		forget_all();
 	else if (relation_scopes != NULL)
@@ -90,7 +107,21 @@ void
 registry_init(void)
 {
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, role_changed, (Datum) 0);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+uint64
+registry_generation(void)
+{
+	if (unlikely(!OidIsValid(followed_relids[0]) && extension_is_ready()))
+	{
+		followed_relids[0] = extension_relation("tenant");
+		followed_relids[1] = extension_relation("tenant_login");
+		followed_relids[2] = extension_relation("ceiling");
+	}
+	return tenants_generation;
 }
 
 static HTAB *
@@ -215,6 +246,7 @@ registry_find(const pg_uuid_t *id)
 	entry->owner = row_text(rows, 0, 4);
 	entry->schema = row_text(rows, 0, 5);
 	entry->other_schemas = row_text(rows, 0, 6);
+	entry->plan = row_text(rows, 0, 7);
 	return entry;
 }
 
@@ -224,8 +256,7 @@ registry_get(const pg_uuid_t *id)
 	TenantEntry *entry = registry_find(id);
 
 	if (entry == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", id_text(id)));
 	return entry;
 }
@@ -252,8 +283,7 @@ TENANCY_FUNCTION(registry_changed)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("registry_changed() is a trigger"));
 	CacheInvalidateRelcache(trigger->tg_relation);
 	PG_RETURN_POINTER(NULL);

@@ -13,10 +13,11 @@ typedef struct TenantEntry
 {
 	pg_uuid_t id;
 	char *slug;
-	char *state; /* "active", … */
-	char *role; /* the role that sessions of the tenant become */
-	char *owner; /* the owner of the tenant's objects; the role itself when it owns_ddl */
-	char *schema; /* the main schema; NULL in the pool tier */
+	char *state;         /* "active", … */
+	char *plan;          /* NULL for none */
+	char *role;          /* the role that sessions of the tenant become */
+	char *owner;         /* the owner of the tenant's objects; the role itself when it owns_ddl */
+	char *schema;        /* the main schema; NULL in the pool tier */
 	char *other_schemas; /* quoted and joined for a search path; "" for none */
 } TenantEntry;
 
@@ -32,9 +33,9 @@ extern TenantEntry *registry_get(const pg_uuid_t *id);
 
 typedef enum RelationScope
 {
-	SCOPE_NONE, /* no business of ours */
+	SCOPE_NONE,   /* no business of ours */
 	SCOPE_TENANT, /* lies in a schema of a tenant */
-	SCOPE_SHARED /* holds rows of many tenants, registered by tenant_table_register() */
+	SCOPE_SHARED  /* holds rows of many tenants, registered by tenant_table_register() */
 } RelationScope;
 
 /*
@@ -46,5 +47,11 @@ extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
 
 /* The same for a schema: SCOPE_NONE or SCOPE_TENANT. */
 extern RelationScope registry_schema_scope(Oid schema, pg_uuid_t *tenant);
+
+/*
+ * Grows when a tenant, a bound login, a ceiling or a role has changed: what was derived
+ * from them is to be read again.
+ */
+extern uint64 registry_generation(void);
 
 extern void registry_init(void);

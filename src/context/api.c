@@ -47,21 +47,18 @@ TENANCY_FUNCTION(tenant_context_set)
 		Oid app = get_role_oid("tenancy_app", true);
 
 		if (!setting_trusted_entry)
-			ereport(ERROR,
-					errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("trusted entry is switched off"),
 					errdetail("The setting \"tenancy.trusted_entry\" is off."));
 		if (!superuser() && !(OidIsValid(app) && has_privs_of_role(GetUserId(), app)))
-			ereport(ERROR,
-					errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("permission denied to enter a tenant"),
 					errhint("Only members of role \"tenancy_app\" may."));
 	}
 	context_enter(registry_get(id), actor);
 
 	if (entered == NULL && !IsTransactionBlock() && (MyXactFlags & XACT_FLAGS_PIPELINING) == 0)
-		ereport(WARNING,
-				errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+		ereport(WARNING, errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
 				errmsg("the tenant context ends with this statement"),
 				errhint("Enter after BEGIN, in the transaction that does the work."));
 	PG_RETURN_UUID_P(id);

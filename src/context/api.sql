@@ -24,3 +24,45 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, tex
 -- A tenant's role may say again what is so; it cannot enter.
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) TO tenancy_app, tenancy_tenant;
 
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_login_bind(
+    role regrole, tenant @extschema@.regtenant, own_catalog boolean DEFAULT false)
+RETURNS tenancy.tenant_login
+AS 'MODULE_PATHNAME', 'tenancy_tenant_login_bind'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_login_bind(regrole, @extschema@.regtenant, boolean) IS
+'Binds a login to a tenant: its sessions in this database are in that tenant from their first statement, in autocommit and in every transaction, and can be in no other. role: a role with LOGIN, without attributes and without memberships. tenant: slug or id. own_catalog: true shows such sessions the objects of their own tenant only in pg_class and its kin, under whatever name; for applications that look objects up by bare names. Bind again after tenant_schema_add(), for the search path. Result: the binding. Errors: 22023 no login; 42501 for a role with rights that no tenant may have; 42704 unknown role or tenant; 55000 when bound to another tenant or the tenant is not active; 55006 for the login of this session. Rights: tenancy_admin. Side effects: the login becomes NOINHERIT and a member of the tenant''s role; its settings role and search_path in this database are set.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_login_bind(regrole, @extschema@.regtenant, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_login_bind(regrole, @extschema@.regtenant, boolean) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_login_unbind(role regrole)
+RETURNS tenancy.tenant_login
+AS 'MODULE_PATHNAME', 'tenancy_tenant_login_unbind'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_login_unbind(regrole) IS
+'Undoes tenant_login_bind(). Sessions that are open lose the tenant and with it all access. role: the login. Result: the binding that was. Errors: 42704 when it is not bound. Rights: tenancy_admin. Side effects: the login is no member of the tenant''s role any more; its settings are reset.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_login_unbind(regrole) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_login_unbind(regrole) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.ceiling_set(
+    setting text, value text, plan text DEFAULT NULL) RETURNS tenancy.ceiling
+AS 'MODULE_PATHNAME', 'tenancy_ceiling_set'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.ceiling_set(text, text, text) IS
+'Says how high tenants may set a setting: a higher value is lowered on entry, and refused later. setting: one of those that have a ceiling. value: as for SET, with its unit; the setting''s own word for no limit (0 or -1) lifts the ceiling. plan: the plan whose tenants it is for; null is every plan without one of its own. Result: the row. Errors: 22023 for a setting without ceiling or an invalid value; 42704 unknown plan. Rights: tenancy_admin. Side effects: holds from the next transaction of each tenant, and for bound logins from their next statement.';
+REVOKE ALL ON FUNCTION @extschema@.ceiling_set(text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.ceiling_set(text, text, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.is_own_namespace(namespace oid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'tenancy_is_own_namespace'
+LANGUAGE C STRICT STABLE PARALLEL SAFE LEAKPROOF COST 1;
+COMMENT ON FUNCTION tenancy.is_own_namespace(oid) IS
+'Whether a schema is no other tenant''s than the current one: what sessions with own_catalog see in the system catalogs. namespace: its oid. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.is_own_namespace(oid) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.is_own_relation(relation oid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'tenancy_is_own_relation'
+LANGUAGE C STRICT STABLE PARALLEL SAFE LEAKPROOF COST 1;
+COMMENT ON FUNCTION tenancy.is_own_relation(oid) IS
+'Whether a relation is no other tenant''s than the current one''s. relation: its oid. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.is_own_relation(oid) TO PUBLIC;

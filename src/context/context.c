@@ -16,7 +16,10 @@
 
 #include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "context/ceiling.h"
 #include "context/context.h"
+#include "context/leave.h"
+#include "context/login.h"
 #include "core/compat.h"
 #include "core/function.h"
 #include "core/id.h"
@@ -48,7 +51,7 @@ static struct
 	bool is_set;
 	pg_uuid_t tenant;
 	SubTransactionId subtransaction; /* that entered, or inherited the entry */
-	char *actor; /* in TopTransactionContext */
+	char *actor;                     /* in TopTransactionContext */
 } current;
 
 /* The first tenant entered in this transaction, which outlives a ROLLBACK TO of the entry. */
@@ -92,6 +95,32 @@ publish(void)
 }
 
 static void
+unpublish_login(int code, Datum arg)
+{
+	slots[slot_self()].is_set = false;
+}
+
+void
+context_publish_login(const pg_uuid_t *tenant)
+{
+	static bool is_registered = false;
+	ContextSlot *slot;
+
+	if (!shmem_is_ready() || current.is_set)
+		return;
+	slot = &slots[slot_self()];
+	if (tenant != NULL)
+	{
+		/* The next backend with this slot starts without a tenant. */
+		if (!is_registered)
+			before_shmem_exit(unpublish_login, (Datum) 0);
+		is_registered = true;
+		slot->tenant = *tenant;
+	}
+	slot->is_set = tenant != NULL;
+}
+
+static void
 clear(void)
 {
 	if (!current.is_set)
@@ -114,9 +143,21 @@ read_leader(void)
 const pg_uuid_t *
 context_tenant(void)
 {
-	if (unlikely(IsParallelWorker()) && !leader_was_read)
-		read_leader();
-	return current.is_set ? &current.tenant : NULL;
+	if (current.is_set)
+		return &current.tenant;
+	if (unlikely(IsParallelWorker()))
+	{
+		if (!leader_was_read)
+			read_leader();
+		return current.is_set ? &current.tenant : NULL;
+	}
+	return login_tenant();
+}
+
+bool
+context_is_entered(void)
+{
+	return current.is_set || first.is_set;
 }
 
 const char *
@@ -129,8 +170,7 @@ void
 context_require_none(const char *what)
 {
 	if (context_tenant() != NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("%s is not possible in a tenant context", what),
 				errhint("Run it in a transaction that has not entered a tenant."));
 }
@@ -138,8 +178,13 @@ context_require_none(const char *what)
 const pg_uuid_t *
 context_attributed_tenant(void)
 {
+	const pg_uuid_t *bound;
+
 	if (current.is_set)
 		return &current.tenant;
+	bound = login_tenant();
+	if (bound != NULL)
+		return bound;
 	if (first.is_set)
 		return &first.tenant;
 	return touched.is_set ? &touched.tenant : NULL;
@@ -167,35 +212,32 @@ require_entry_allowed(void)
 	int settings_level;
 
 	if (IsInParallelMode())
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				errmsg("cannot enter a tenant during a parallel operation"));
 
 	GetUserIdAndSecContext(&user, &security_context);
 	if (security_context != 0 || user != GetOuterUserId())
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("cannot enter a tenant inside a security-definer function"),
 				errhint("Call the function that enters from the session itself."));
 
 	settings_level = NewGUCNestLevel();
 	AtEOXact_GUC(true, settings_level);
 	if (settings_level != GetCurrentTransactionNestLevel() + 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("cannot enter a tenant inside a function with a SET clause"),
 				errhint("Call the function that enters from the session itself."));
 }
 
 /* Nobody may gain a right by entering: the role has no attribute and no predefined role. */
-static void
-require_plain_role(Oid role, const char *name)
+void
+context_require_plain_role(Oid role, const char *name)
 {
 	static const Oid predefined[] = {
-		ROLE_PG_CHECKPOINT, ROLE_PG_EXECUTE_SERVER_PROGRAM, ROLE_PG_MONITOR,
-		ROLE_PG_READ_ALL_DATA, ROLE_PG_READ_ALL_SETTINGS, ROLE_PG_READ_ALL_STATS,
-		ROLE_PG_READ_SERVER_FILES, ROLE_PG_SIGNAL_BACKEND, ROLE_PG_STAT_SCAN_TABLES,
-		ROLE_PG_WRITE_ALL_DATA, ROLE_PG_WRITE_SERVER_FILES,
+		ROLE_PG_CHECKPOINT,        ROLE_PG_EXECUTE_SERVER_PROGRAM, ROLE_PG_MONITOR,
+		ROLE_PG_READ_ALL_DATA,     ROLE_PG_READ_ALL_SETTINGS,      ROLE_PG_READ_ALL_STATS,
+		ROLE_PG_READ_SERVER_FILES, ROLE_PG_SIGNAL_BACKEND,         ROLE_PG_STAT_SCAN_TABLES,
+		ROLE_PG_WRITE_ALL_DATA,    ROLE_PG_WRITE_SERVER_FILES,
 	};
 	bool is_plain = !superuser_arg(role) && !has_createrole_privilege(role) &&
 					!has_bypassrls_privilege(role) && !has_rolreplication(role);
@@ -203,15 +245,14 @@ require_plain_role(Oid role, const char *name)
 	for (int i = 0; i < lengthof(predefined) && is_plain; i++)
 		is_plain = !is_member_of_role_nosuper(role, predefined[i]);
 	if (!is_plain)
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("role \"%s\" has rights that no tenant may have", name),
 				errdetail("The role of a tenant must not be superuser, CREATEROLE, BYPASSRLS or "
 						  "REPLICATION, nor a member of a predefined role."));
 }
 
-static void
-set_search_path(const TenantEntry *tenant)
+char *
+context_search_path(const TenantEntry *tenant)
 {
 	char *public_schema = get_namespace_name(extension_public_schema());
 	StringInfoData path;
@@ -224,41 +265,56 @@ set_search_path(const TenantEntry *tenant)
 	if (public_schema != NULL)
 		appendStringInfo(&path, "%s, ", quote_identifier(public_schema));
 	appendStringInfoString(&path, "pg_catalog, pg_temp");
-	(void) set_config_option("search_path", path.data, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
+	return path.data;
+}
+
+Oid
+context_require_enterable(const TenantEntry *tenant)
+{
+	Oid role;
+
+	if (strcmp(tenant->state, "active") != 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	role = get_role_oid(tenant->role, true);
+	if (!OidIsValid(role))
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no role", tenant->slug),
+				errdetail("Role \"%s\" does not exist in this cluster.", tenant->role),
+				errhint("Roles are restored by pg_dumpall --globals-only, before the database."));
+	return role;
 }
 
 void
 context_enter(const TenantEntry *tenant, const char *actor)
 {
+	const pg_uuid_t *bound;
 	Oid role;
 
 	if (current.is_set && id_equal(&current.tenant, &tenant->id))
 		return;
 	if (first.is_set && !id_equal(&first.tenant, &tenant->id))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("this transaction has entered another tenant"),
 				errdetail("The first tenant of a transaction is final."),
 				errhint("End the transaction first."));
+	bound = login_tenant();
+	if (bound != NULL)
+	{
+		if (id_equal(bound, &tenant->id))
+			return;
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("this login is bound to another tenant"));
+	}
 	require_entry_allowed();
-	if (strcmp(tenant->state, "active") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
-	role = get_role_oid(tenant->role, true);
-	if (!OidIsValid(role))
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" has no role", tenant->slug),
-				errdetail("Role \"%s\" does not exist in this cluster.", tenant->role),
-				errhint("Roles are restored by pg_dumpall --globals-only, before the database."));
-	require_plain_role(role, tenant->role);
+	role = context_require_enterable(tenant);
+	context_require_plain_role(role, tenant->role);
 
 	/* From here on nothing fails half way: first what can raise, then the state. */
-	set_search_path(tenant);
-	current.actor =
-		actor == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, actor);
+	(void) set_config_option("search_path", context_search_path(tenant), PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	ceiling_set_for_transaction(tenant);
+	current.actor = actor == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, actor);
 	current.tenant = tenant->id;
 	current.subtransaction = GetCurrentSubTransactionId();
 	current.is_set = true;
@@ -268,23 +324,40 @@ context_enter(const TenantEntry *tenant, const char *actor)
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 }
 
+/* Leaving is final: nothing of the tenant is left for the next client of the connection. */
+static void
+leave(void)
+{
+	if (context_is_entered())
+	{
+		ceiling_clear();
+		leave_at_end();
+	}
+	clear();
+	first.is_set = touched.is_set = false;
+}
+
 void
 context_transaction_event(XactEvent event)
 {
+	/* The tenant is the leader's; connecting is a transaction too, and ends before the work. */
+	if (IsParallelWorker())
+		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			if (current.is_set)
 				SetUserIdAndSecContext(GetOuterUserId(), 0);
-			clear();
-			first.is_set = touched.is_set = false;
+			leave();
 			break;
 		case XACT_EVENT_ABORT:
-			clear();
-			first.is_set = touched.is_set = false;
+			leave();
 			break;
 		case XACT_EVENT_PRE_COMMIT:
+			if (context_is_entered())
+				leave_before_commit();
+			break;
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
@@ -302,6 +375,7 @@ context_subtransaction_event(SubXactEvent event, SubTransactionId self, SubTrans
 	{
 		case SUBXACT_EVENT_ABORT_SUB:
 			clear();
+			ceiling_clear();
 			break;
 		case SUBXACT_EVENT_COMMIT_SUB:
 			current.subtransaction = parent;
@@ -343,16 +417,14 @@ define_compatible_settings(void)
 	static char *ignored;
 
 	if (!SplitGUCList(pstrdup(setting_compatible_settings), ',', &names))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid list in setting \"tenancy.compatible_settings\""));
 	foreach (cell, names)
 	{
 		const char *name = lfirst(cell);
 
 		if (strchr(name, '.') == NULL)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("setting \"%s\" cannot show the tenant", name),
 					errdetail("Its name must have a prefix, as in \"app.current_tenant_id\"."));
 		DefineCustomStringVariable(MemoryContextStrdup(TopMemoryContext, name),

@@ -23,6 +23,21 @@ extern const pg_uuid_t *context_tenant(void);
  */
 extern void context_enter(const TenantEntry *tenant, const char *actor);
 
+/* Has this transaction entered a tenant, as the client of a pool?  False for a bound login. */
+extern bool context_is_entered(void);
+
+/* Tell the parallel workers of this session the tenant of its login; NULL for none. */
+extern void context_publish_login(const pg_uuid_t *tenant);
+
+/* The role of a tenant that may be entered now; 55000 when it is not active or has no role. */
+extern Oid context_require_enterable(const TenantEntry *tenant);
+
+/* Raise 42501 for a role with an attribute or a predefined role: none that a tenant uses may. */
+extern void context_require_plain_role(Oid role, const char *name);
+
+/* Palloc'd: the schemas of the tenant, then the extension's and the system's. */
+extern char *context_search_path(const TenantEntry *tenant);
+
 /* Who acts, as the application said on entry; NULL when it did not. */
 extern const char *context_actor(void);
 

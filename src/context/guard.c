@@ -94,8 +94,7 @@ guard_check_relation(Oid relid, Oid role, bool raise_error)
 	{
 		char *name = get_rel_name(relid);
 
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied for relation \"%s\"", name != NULL ? name : "?"),
 				errdetail_internal("%s", refusals[refusal].detail),
 				errhint("%s", refusals[refusal].hint));
@@ -117,4 +116,31 @@ guard_check_permissions(List *entries, bool raise_error)
 			return false;
 	}
 	return true;
+}
+
+void
+guard_check_truncate(Oid relid)
+{
+	pg_uuid_t owner;
+
+	(void) guard_check_relation(relid, GetUserId(), true);
+	if (context_tenant() != NULL && registry_relation_scope(relid, &owner) == SCOPE_SHARED)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for relation \"%s\"", get_rel_name(relid)),
+				errdetail("TRUNCATE would delete the rows of other tenants."),
+				errhint("DELETE deletes those of the tenant."));
+}
+
+void
+guard_check_schema(Oid schema)
+{
+	const pg_uuid_t *tenant = context_tenant();
+	pg_uuid_t owner;
+
+	if (tenant != NULL && registry_schema_scope(schema, &owner) == SCOPE_TENANT &&
+		!id_equal(&owner, tenant))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for schema %s", get_namespace_name(schema)),
+				errdetail_internal("%s", refusals[OTHER_TENANT].detail),
+				errhint("%s", refusals[OTHER_TENANT].hint));
 }

@@ -19,3 +19,9 @@ extern bool guard_check_relation(Oid relid, Oid role, bool raise_error);
 
 /* The same for all relations that a statement asks rights on. */
 extern bool guard_check_permissions(List *entries, bool raise_error);
+
+/* TRUNCATE is not filtered by row security; a shared table is no tenant's to truncate. */
+extern void guard_check_truncate(Oid relid);
+
+/* Raise 42501 for a schema of another tenant. */
+extern void guard_check_schema(Oid schema);

@@ -52,8 +52,7 @@ void
 tenant_require_visible(const pg_uuid_t *id)
 {
 	if (!tenant_is_visible(id))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", id_text(id)));
 }
 
@@ -67,8 +66,7 @@ read_tenant(const char *text)
 	if (extension_is_ready() && (context_tenant() != NULL || is_control_plane(GetUserId())))
 		id = registry_find_slug(text);
 	if (id == NULL || !tenant_is_visible(id))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", text));
 	return id;
 }

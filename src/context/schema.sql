@@ -82,3 +82,53 @@ GRANT SELECT ON tenancy.tenant_schema TO tenancy_admin, tenancy_app, tenancy_aud
 REVOKE ALL ON tenancy.tenant_table FROM PUBLIC;
 GRANT SELECT ON tenancy.tenant_table TO tenancy_admin, tenancy_auditor;
 
+
+CREATE TABLE tenancy.tenant_login (
+    role_name       name NOT NULL,
+    tenant_id       uuid NOT NULL,
+    own_catalog     boolean NOT NULL,
+    bound_at        timestamptz NOT NULL,
+    CONSTRAINT tenant_login_pkey PRIMARY KEY (role_name),
+    CONSTRAINT tenant_login_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id)
+);
+COMMENT ON TABLE tenancy.tenant_login IS
+'Logins whose sessions are in one tenant from their first statement. Kept until tenant_login_unbind().';
+COMMENT ON COLUMN tenancy.tenant_login.own_catalog IS 'whether the system catalogs show such a session the objects of its own tenant only';
+REVOKE ALL ON tenancy.tenant_login FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_login TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.tenant_login', '');
+
+CREATE TABLE tenancy.ceiling (
+    plan            text NOT NULL,
+    setting         text NOT NULL,
+    value           text NOT NULL,
+    shipped         boolean NOT NULL,
+    CONSTRAINT ceiling_pkey PRIMARY KEY (plan, setting)
+);
+COMMENT ON TABLE tenancy.ceiling IS
+'Settings that tenants may lower but not raise, by plan; plan * is every plan without a row of its own. Kept until changed.';
+REVOKE ALL ON tenancy.ceiling FROM PUBLIC;
+GRANT SELECT ON tenancy.ceiling TO tenancy_admin, tenancy_app, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.ceiling', 'WHERE NOT shipped');
+
+INSERT INTO tenancy.ceiling (plan, setting, value, shipped) VALUES
+    ('*', 'hash_mem_multiplier', '2', true),
+    ('*', 'idle_in_transaction_session_timeout', '5min', true),
+    ('*', 'lock_timeout', '1min', true),
+    ('*', 'log_parameter_max_length_on_error', '0', true),
+    ('*', 'maintenance_work_mem', '256MB', true),
+    ('*', 'max_parallel_maintenance_workers', '2', true),
+    ('*', 'max_parallel_workers_per_gather', '2', true),
+    ('*', 'statement_timeout', '30min', true),
+    ('*', 'temp_file_limit', '10GB', true),
+    ('*', 'work_mem', '64MB', true);
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.tenant FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.tenant ENABLE ALWAYS TRIGGER registry_changed;
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.tenant_login FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.tenant_login ENABLE ALWAYS TRIGGER registry_changed;
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.ceiling FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.ceiling ENABLE ALWAYS TRIGGER registry_changed;

@@ -20,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pg_tenancy needs PostgreSQL 15 or later"
@@ -133,8 +134,8 @@ compat_owns_database(Oid database, Oid roleid)
 
 /* 16 gave DecodeDateTime one more argument (commit bcc704b52490). */
 static inline int
-compat_decode_datetime(char **field, int *field_type, int field_count, int *kind,
-					   struct pg_tm *tm, fsec_t *fsec, int *zone)
+compat_decode_datetime(char **field, int *field_type, int field_count, int *kind, struct pg_tm *tm,
+					   fsec_t *fsec, int *zone)
 {
 #if PG_VERSION_NUM >= 160000
 	DateTimeErrorExtra extra;
@@ -174,5 +175,17 @@ compat_may_use(Oid schema, Oid roleid)
 	return object_aclcheck(NamespaceRelationId, schema, roleid, ACL_USAGE) == ACLCHECK_OK;
 #else
 	return pg_namespace_aclcheck(schema, roleid, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* 16 keeps settings in a hash and copies them out (commit 3057465acfb). */
+static inline struct config_generic **
+compat_guc_variables(int *count)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(count);
+#else
+	*count = GetNumConfigOptions();
+	return get_guc_variables();
 #endif
 }

@@ -10,8 +10,7 @@ void
 require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("argument \"%s\" must not be null", name));
 }
 
@@ -55,8 +54,7 @@ required_numeric(FunctionCallInfo fcinfo, int n, const char *name)
 	require_argument(fcinfo, n, name);
 	value = PG_GETARG_NUMERIC(n);
 	if (numeric_is_nan(value) || numeric_is_inf(value))
-		ereport(ERROR,
-				errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+		ereport(ERROR, errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				errmsg("argument \"%s\" must be a finite number", name));
 	return value;
 }
@@ -69,8 +67,7 @@ required_timestamptz(FunctionCallInfo fcinfo, int n, const char *name)
 	require_argument(fcinfo, n, name);
 	value = PG_GETARG_TIMESTAMPTZ(n);
 	if (TIMESTAMP_NOT_FINITE(value))
-		ereport(ERROR,
-				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				errmsg("argument \"%s\" must be a finite time", name));
 	return value;
 }

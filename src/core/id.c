@@ -24,9 +24,7 @@ id_new(void)
 	uint64 milliseconds;
 
 	if (!pg_strong_random(id->data, UUID_LEN))
-		ereport(ERROR,
-				errcode(ERRCODE_INTERNAL_ERROR),
-				errmsg("could not generate random values"));
+		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values"));
 
 	milliseconds = (GetCurrentTimestamp() + MICROSECONDS_UNIX_TO_POSTGRES) / 1000;
 	for (int i = 0; i < 6; i++)

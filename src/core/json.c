@@ -19,8 +19,7 @@ static void validate_value(JsonbValue *value, const JsonRule *rule, const char *
 static void
 fault(const char *what, const char *path, const char *expected)
 {
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid %s: \"%s\" must be %s", what, path, expected));
 }
 
@@ -28,9 +27,12 @@ static const char *
 type_name(JsonType type)
 {
 	static const char *const names[] = {
-		[JSON_TEXT] = "a text",		  [JSON_NUMBER] = "a number",
-		[JSON_INTEGER] = "a whole number", [JSON_BOOLEAN] = "true or false",
-		[JSON_OBJECT] = "an object",  [JSON_ARRAY] = "an array",
+		[JSON_TEXT] = "a text",
+		[JSON_NUMBER] = "a number",
+		[JSON_INTEGER] = "a whole number",
+		[JSON_BOOLEAN] = "true or false",
+		[JSON_OBJECT] = "an object",
+		[JSON_ARRAY] = "an array",
 		[JSON_ANY] = "anything",
 	};
 
@@ -146,8 +148,7 @@ validate_members(JsonbContainer *object, const JsonRule *members, const char *pa
 		for (rule = members; rule->name != NULL && strcmp(rule->name, name) != 0; rule++)
 			;
 		if (rule->name == NULL)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid %s: \"%s\" is unknown", what, member_path),
 					errhint("Known here: %s.", list_names(members)));
 		validate_value(&value, rule, member_path, what);
@@ -159,8 +160,7 @@ validate_members(JsonbContainer *object, const JsonRule *members, const char *pa
 
 		if (rule->is_required &&
 			getKeyJsonValueFromContainer(object, rule->name, strlen(rule->name), &found) == NULL)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid %s: \"%s%s%s\" is missing", what, path, *path ? "." : "",
 						   rule->name));
 	}
@@ -220,8 +220,7 @@ void
 json_validate(const Jsonb *document, const JsonRule *members, const char *what)
 {
 	if (!JB_ROOT_IS_OBJECT(document))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid %s: it must be a JSON object", what));
 	validate_members((JsonbContainer *) &document->root, members, "", what);
 }
@@ -291,7 +290,7 @@ json_bool(const Jsonb *object, const char *name, bool when_absent)
 	JsonbValue value;
 
 	return find_member(object, name, &value) && value.type == jbvBool ? value.val.boolean
-																		: when_absent;
+																	  : when_absent;
 }
 
 int32
@@ -299,9 +298,8 @@ json_int32(const Jsonb *object, const char *name, int32 when_absent)
 {
 	Numeric value = json_numeric(object, name);
 
-	return value == NULL
-			   ? when_absent
-			   : DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value)));
+	return value == NULL ? when_absent
+						 : DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value)));
 }
 
 Jsonb *
@@ -321,8 +319,7 @@ json_element_count(const Jsonb *array)
 Jsonb *
 json_element(const Jsonb *array, int index)
 {
-	return JsonbValueToJsonb(
-		getIthJsonbValueFromContainer((JsonbContainer *) &array->root, index));
+	return JsonbValueToJsonb(getIthJsonbValueFromContainer((JsonbContainer *) &array->root, index));
 }
 
 Jsonb *

@@ -16,7 +16,7 @@ typedef enum JsonType
 	JSON_INTEGER,
 	JSON_BOOLEAN,
 	JSON_OBJECT, /* of "members"; any members where that is NULL */
-	JSON_ARRAY, /* each element as "element" says; anything where that is NULL */
+	JSON_ARRAY,  /* each element as "element" says; anything where that is NULL */
 	JSON_ANY
 } JsonType;
 
@@ -26,9 +26,9 @@ typedef struct JsonRule
 	const char *name; /* of the member; ignored for an element */
 	JsonType type;
 	bool is_required;
-	bool is_nullable; /* a JSON null is as good as absent */
+	bool is_nullable;           /* a JSON null is as good as absent */
 	const char *const *choices; /* of a text; NULL-terminated */
-	const char *minimum; /* of a number, as a decimal; NULL for none */
+	const char *minimum;        /* of a number, as a decimal; NULL for none */
 	const char *maximum;
 	int max_length; /* of a text in characters or an array in elements; 0 for no limit */
 	const struct JsonRule *members;
@@ -48,7 +48,8 @@ extern void json_validate(const Jsonb *document, const JsonRule *members, const 
 extern const char *json_check_booleans(JsonbValue *value);
 extern const char *json_check_numbers(JsonbValue *value);
 
-/* Members of an object; NULL or the default where absent or null.  Copies in the caller's context. */
+/* Members of an object; NULL or the default where absent or null.  Copies in the caller's context.
+ */
 extern char *json_text(const Jsonb *object, const char *name);
 extern Numeric json_numeric(const Jsonb *object, const char *name);
 extern bool json_bool(const Jsonb *object, const char *name, bool when_absent);
@@ -72,7 +73,8 @@ typedef struct JsonBuilder
 } JsonBuilder;
 
 extern void json_begin(JsonBuilder *builder);
-extern void json_put_text(JsonBuilder *builder, const char *name, const char *value); /* NULL: null */
+extern void json_put_text(JsonBuilder *builder, const char *name,
+						  const char *value); /* NULL: null */
 extern void json_put_numeric(JsonBuilder *builder, const char *name, Numeric value);
 extern void json_put_int64(JsonBuilder *builder, const char *name, int64 value);
 extern void json_put_bool(JsonBuilder *builder, const char *name, bool value);

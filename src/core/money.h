@@ -11,7 +11,8 @@
 
 #include "utils/numeric.h"
 
-/* Decimals of the currency (ISO 4217): 2 for USD, 0 for JPY, 3 for KWD.  22023 for an unknown code. */
+/* Decimals of the currency (ISO 4217): 2 for USD, 0 for JPY, 3 for KWD.  22023 for an unknown code.
+ */
 extern int currency_exponent(const char *code);
 extern bool currency_is_known(const char *code);
 

@@ -30,8 +30,7 @@ period_months(const char *billing_period)
 		if (strcmp(periods[i].name, billing_period) == 0)
 			return periods[i].months;
 	}
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid billing period \"%s\"", billing_period),
 			errhint("Possible: \"monthly\", \"quarterly\", \"yearly\"."));
 }
@@ -40,8 +39,7 @@ void
 require_time_zone(const char *name)
 {
 	if (pg_tzset(name) == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("time zone \"%s\" not recognized", name));
 }
 
@@ -50,14 +48,14 @@ period_boundary(TimestampTz anchor, int32 n, int months, const char *zone)
 {
 	Datum zone_datum = CStringGetTextDatum(zone);
 	Interval span = {.month = n * months};
-	Datum civil =
-		DirectFunctionCall2(timestamptz_zone, zone_datum, TimestampTzGetDatum(anchor));
+	Datum civil = DirectFunctionCall2(timestamptz_zone, zone_datum, TimestampTzGetDatum(anchor));
 
 	civil = DirectFunctionCall2(timestamp_pl_interval, civil, IntervalPGetDatum(&span));
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone_datum, civil));
 }
 
-/* tenancy.period_boundary(anchor timestamptz, n int, billing_period text, time_zone text) → timestamptz */
+/* tenancy.period_boundary(anchor timestamptz, n int, billing_period text, time_zone text) →
+ * timestamptz */
 TENANCY_FUNCTION(period_boundary)
 {
 	char *billing_period = text_to_cstring(PG_GETARG_TEXT_PP(2));
@@ -66,4 +64,3 @@ TENANCY_FUNCTION(period_boundary)
 	PG_RETURN_TIMESTAMPTZ(period_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INT32(1),
 										  period_months(billing_period), zone));
 }
-

@@ -15,6 +15,7 @@
 #define ONE_HOUR_MS (3600 * 1000)
 #define SECONDS_PER_DAY (24 * 3600)
 
+char *setting_allowed_functions;
 int setting_billing_grace;
 char *setting_compatible_settings;
 int setting_max_databases;
@@ -66,6 +67,19 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
+	{
+		.name = "tenancy.allowed_functions",
+		.type = SETTING_STRING,
+		.variable = &setting_allowed_functions,
+		.context = PGC_SIGHUP,
+		.flags = GUC_LIST_INPUT,
+		.boot.string = "",
+		.what =
+			"Groups of system functions that tenants may call although they reach past the tenant.",
+		.when = "Of activity, advisory_locks, large_objects, notify, session, signal, sizes and "
+				"statistics. An application that needs advisory locks or NOTIFY in a tenant "
+				"context needs them here; tenants then share their keys and channels.",
+	},
 	{
 		.name = "tenancy.billing_grace",
 		.type = SETTING_INT,

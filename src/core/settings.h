@@ -10,17 +10,18 @@
 
 typedef enum MeteringLevel
 {
-	METERING_OFF, /* nothing is counted */
+	METERING_OFF,      /* nothing is counted */
 	METERING_COUNTERS, /* what costs a subtraction: calls, rows, blocks, WAL, elapsed time */
-	METERING_FULL /* and the CPU time of the process */
+	METERING_FULL      /* and the CPU time of the process */
 } MeteringLevel;
 
-extern int setting_billing_grace; /* seconds */
+extern char *setting_allowed_functions; /* not parsed */
+extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
 extern int setting_max_databases;
 extern int setting_max_runners;
 extern int setting_max_tenants;
-extern int setting_metering; /* a MeteringLevel */
+extern int setting_metering;                /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */

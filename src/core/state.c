@@ -41,8 +41,7 @@ state_after(const StateMachine *machine, const char *from, const char *event, co
 		if (strcmp(move->from, from) == 0)
 			appendStringInfo(&possible, "%s\"%s\"", possible.len > 0 ? ", " : "", move->event);
 	}
-	ereport(ERROR,
-			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot %s %s \"%s\": it is %s", event, machine->name, object, from),
 			possible.len > 0 ? errdetail("Possible in this state: %s.", possible.data)
 							 : errdetail("This state is final."));
@@ -62,7 +61,7 @@ TENANCY_FUNCTION(state_moves)
 			bool nulls[5] = {false};
 			Datum values[5] = {
 				CStringGetTextDatum(machine->name), CStringGetTextDatum(machine->table),
-				CStringGetTextDatum(move->from),	CStringGetTextDatum(move->event),
+				CStringGetTextDatum(move->from),    CStringGetTextDatum(move->event),
 				CStringGetTextDatum(move->to),
 			};
 

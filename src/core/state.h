@@ -18,7 +18,7 @@ typedef struct StateMove
 
 typedef struct StateMachine
 {
-	const char *name; /* "tenant", "invoice", … */
+	const char *name;  /* "tenant", "invoice", … */
 	const char *table; /* the table whose column "state" it governs */
 	const StateMove *moves;
 	int move_count;

@@ -28,8 +28,7 @@ digest_add_text(Digest *digest, const char *text)
 	uint64 absent = UINT64_MAX;
 
 	if (text == NULL)
-		crypto_generichash_update(&digest->state, (const unsigned char *) &absent,
-								  sizeof(absent));
+		crypto_generichash_update(&digest->state, (const unsigned char *) &absent, sizeof(absent));
 	else
 		digest_add(digest, text, strlen(text));
 }
@@ -50,6 +49,5 @@ digest_hex(const bytea *digest)
 	size_t length = VARSIZE_ANY_EXHDR(digest);
 	char *hex = palloc(2 * length + 1);
 
-	return sodium_bin2hex(hex, 2 * length + 1, (const unsigned char *) VARDATA_ANY(digest),
-						  length);
+	return sodium_bin2hex(hex, 2 * length + 1, (const unsigned char *) VARDATA_ANY(digest), length);
 }

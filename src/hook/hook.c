@@ -11,8 +11,14 @@
 
 #include "catalog/extension.h"
 #include "catalog/registry.h"
+#include "context/ceiling.h"
 #include "context/context.h"
 #include "context/guard.h"
+#include "context/guard_function.h"
+#include "context/guard_statement.h"
+#include "context/leave.h"
+#include "context/login.h"
+#include "context/own_catalog.h"
 #include "core/compat.h"
 #include "hook/hook.h"
 #include "meter/meter.h"
@@ -24,23 +30,30 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "optimizer/planner.h"
 #include "storage/ipc.h"
 #include "tcop/cmdtag.h"
 #include "tcop/utility.h"
+#include "utils/snapmgr.h"
 
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
 static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
+static planner_hook_type previous_planner = NULL;
 static ExecutorStart_hook_type previous_start = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 
 /* How deep we are in statements within statements; 0 outside. */
 static int nesting_level = 0;
+
+/* How deep in EXPLAIN. */
+static int explain_level = 0;
 
 static void
 on_shmem_request(void)
@@ -68,18 +81,56 @@ on_check_permissions(CHECK_PERMS_PARAMS)
 	return guard_check_permissions(CHECK_PERMS_LIST, raise_error);
 }
 
-/* TRUNCATE asks no permission of the executor.  What drops the extension may be any DROP. */
+/* What the executor does not ask.  What drops the extension may be any DROP. */
 static void
 on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
 {
 	if (previous_object_access)
 		previous_object_access(access, class_id, object_id, sub_id, argument);
-	if (access == OAT_TRUNCATE && class_id == RelationRelationId && extension_is_ready())
-		(void) guard_check_relation(object_id, GetUserId(), true);
-	if (access == OAT_DROP && class_id == ExtensionRelationId)
-		meter_note_dropped(object_id);
-	if (access == OAT_POST_CREATE && class_id == ExtensionRelationId)
-		worker_note_extension();
+	switch (access)
+	{
+		case OAT_FUNCTION_EXECUTE:
+			if (extension_is_ready())
+				guard_check_function(object_id);
+			break;
+		case OAT_NAMESPACE_SEARCH:
+			if (extension_is_ready())
+			{
+				/* A name that was said; what only stands in a search path is judged by relation. */
+				ObjectAccessNamespaceSearch *search = argument;
+
+				if (search->result && search->ereport_on_violation)
+					guard_check_schema(object_id);
+			}
+			break;
+		case OAT_TRUNCATE:
+			if (class_id == RelationRelationId && extension_is_ready())
+				guard_check_truncate(object_id);
+			break;
+		case OAT_DROP:
+			if (class_id == ExtensionRelationId)
+				meter_note_dropped(object_id);
+			break;
+		case OAT_POST_CREATE:
+			if (class_id == ExtensionRelationId)
+				worker_note_extension();
+			if (context_is_entered() && sub_id == 0)
+				leave_note_created(class_id, object_id);
+			break;
+		case OAT_POST_ALTER:
+			break;
+	}
+}
+
+static PlannedStmt *
+on_planner(Query *query, const char *query_string, int cursor_options, ParamListInfo params)
+{
+	/* The gate's own statements see all. */
+	if (extension_is_ready() && login_has_own_catalog() && GetUserId() != extension_owner())
+		own_catalog_filter(query);
+	if (previous_planner)
+		return previous_planner(query, query_string, cursor_options, params);
+	return standard_planner(query, query_string, cursor_options, params);
 }
 
 /* The registry knows a tenant's schema by its name, which is opaque and never changes. */
@@ -90,8 +141,7 @@ check_rename(RenameStmt *statement)
 	pg_uuid_t tenant;
 
 	if (OidIsValid(schema) && registry_schema_scope(schema, &tenant) == SCOPE_TENANT)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("schema \"%s\" belongs to a tenant", statement->subname),
 				errdetail("Its name never changes."),
 				errhint("tenant_rename() changes what people see."));
@@ -133,10 +183,15 @@ on_executor_start(QueryDesc *query, int flags)
 	nesting_level++;
 	PG_TRY();
 	{
+		login_require_usable();
+		ceiling_enforce(false);
 		if (previous_start)
 			previous_start(query, flags);
 		else
 			standard_ExecutorStart(query, flags);
+		/* What is started has begun nothing yet. */
+		if (explain_level > 0)
+			guard_check_explained(query);
 	}
 	PG_FINALLY();
 	{
@@ -159,6 +214,8 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 			previous_run(EXECUTOR_RUN_ARGS);
 		else
 			standard_ExecutorRun(EXECUTOR_RUN_ARGS);
+		if (nesting_level == 1)
+			ceiling_enforce(true);
 	}
 	PG_FINALLY();
 	{
@@ -212,6 +269,8 @@ utility_rows(const QueryCompletion *completion)
 static void
 check_utility(Node *statement)
 {
+	if (ActiveSnapshotSet())
+		login_require_usable();
 	if (IsA(statement, LockStmt))
 		check_lock(castNode(LockStmt, statement));
 	else if (IsA(statement, RenameStmt) &&
@@ -240,11 +299,15 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	Node *node = statement->utilityStmt;
 	volatile Oid database = InvalidOid;
 	volatile bool is_done = false;
+	volatile bool is_explaining = false;
+	PlannedStmt *volatile allowed = statement;
 	bool is_metered;
 
 	/* BEGIN and COMMIT are no work of their own, and not to be held up. */
 	if (IsA(node, TransactionStmt))
 	{
+		if (context_is_entered())
+			(void) guard_check_statement(statement, read_only_tree);
 		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
 					completion);
 		return;
@@ -258,16 +321,24 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	PG_TRY();
 	{
 		if (extension_is_ready())
+		{
 			check_utility(node);
+			allowed = guard_check_statement(statement, read_only_tree);
+		}
+		is_explaining = IsA(node, ExplainStmt);
+		explain_level += is_explaining;
 		if (context == PROCESS_UTILITY_TOPLEVEL)
 			database = worker_before_utility(node);
-		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
+		run_utility(allowed, query_string, read_only_tree, context, params, environment, dest,
 					completion);
+		if (IsA(node, VariableSetStmt))
+			ceiling_enforce(castNode(VariableSetStmt, node)->kind == VAR_SET_VALUE);
 		is_done = true;
 	}
 	PG_FINALLY();
 	{
 		nesting_level--;
+		explain_level -= is_explaining;
 		if (is_metered)
 			meter_end(is_done && meter_is_client_statement() ? utility_rows(completion) : 0);
 		if (OidIsValid(database))
@@ -309,6 +380,7 @@ hooks_install(void)
 	TAKE(ExecutorCheckPerms_hook, previous_check_permissions, on_check_permissions);
 	TAKE(object_access_hook, previous_object_access, on_object_access);
 	TAKE(ProcessUtility_hook, previous_utility, on_utility);
+	TAKE(planner_hook, previous_planner, on_planner);
 	TAKE(ExecutorStart_hook, previous_start, on_executor_start);
 	TAKE(ExecutorRun_hook, previous_run, on_executor_run);
 	TAKE(ExecutorFinish_hook, previous_finish, on_executor_finish);

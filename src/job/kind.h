@@ -11,7 +11,7 @@ typedef struct JobKind
 	const char *name; /* "billing.run" */
 	/* One bounded run, in a transaction of its own; what it did as JSON, palloc'd, or NULL. */
 	char *(*run)(void);
-	int every_seconds; /* default interval; 0 for a kind that runs when has_work() says so */
+	int every_seconds;   /* default interval; 0 for a kind that runs when has_work() says so */
 	int timeout_seconds; /* a runner gives up after this; 0 for a kind without a schedule */
 	bool (*has_work)(Oid database); /* reads shared memory alone; NULL for a scheduled kind */
 	const char *description;

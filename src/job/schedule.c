@@ -27,7 +27,8 @@
 #include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
-/* A failure is tried again after 30 s, 1 min, 2 min … up to the interval, a quarter more or less. */
+/* A failure is tried again after 30 s, 1 min, 2 min … up to the interval, a quarter more or less.
+ */
 #define RETRY_DELAY                                                                                \
 	"least(s.every, interval '30 seconds' * (2 ^ least(s.failures, 20)))"                          \
 	" * (0.75 + 0.5 * pg_catalog.random())"
@@ -53,9 +54,10 @@ GATE_STATEMENT(schedule_claim_next,
 			   " WHERE s.kind = due.kind"
 			   " RETURNING s.kind, s.fence",
 			   TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID);
-GATE_STATEMENT(job_run_start,
-			   "INSERT INTO tenancy.job_run (id, kind, state, started_at) VALUES ($1, $2, 'running', $3)",
-			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	job_run_start,
+	"INSERT INTO tenancy.job_run (id, kind, state, started_at) VALUES ($1, $2, 'running', $3)",
+	UUIDOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(job_run_end,
 			   "UPDATE tenancy.job_run SET state = $2, finished_at = $3, error = $4, sqlstate = $5,"
 			   "       result = $6::jsonb"
@@ -63,18 +65,20 @@ GATE_STATEMENT(job_run_end,
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID);
 
 /* A claim that nobody holds any more: its run has failed, and the next one waits. */
-GATE_STATEMENT(schedule_recover_all,
-			   "WITH dead AS (SELECT d.kind FROM tenancy.schedule d"
-			   "               WHERE d.lease_until IS NOT NULL FOR UPDATE SKIP LOCKED)"
-			   " UPDATE tenancy.schedule AS s"
-			   "    SET lease_until = NULL, fence = s.fence + 1, last_finished_at = $1, last_error = $2,"
-			   "        failures = s.failures + 1, next_run_at = $1 + " RETRY_DELAY
-			   "   FROM dead WHERE s.kind = dead.kind RETURNING s.kind",
-			   TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(job_run_cut_off,
-			   "UPDATE tenancy.job_run AS r SET state = $1, finished_at = $2, error = $3, sqlstate = $4"
-			   " WHERE r.state = 'running' AND r.kind = $5",
-			   TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID);
+GATE_STATEMENT(
+	schedule_recover_all,
+	"WITH dead AS (SELECT d.kind FROM tenancy.schedule d"
+	"               WHERE d.lease_until IS NOT NULL FOR UPDATE SKIP LOCKED)"
+	" UPDATE tenancy.schedule AS s"
+	"    SET lease_until = NULL, fence = s.fence + 1, last_finished_at = $1, last_error = $2,"
+	"        failures = s.failures + 1, next_run_at = $1 + " RETRY_DELAY
+	"   FROM dead WHERE s.kind = dead.kind RETURNING s.kind",
+	TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	job_run_cut_off,
+	"UPDATE tenancy.job_run AS r SET state = $1, finished_at = $2, error = $3, sqlstate = $4"
+	" WHERE r.state = 'running' AND r.kind = $5",
+	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID);
 
 /* What runs too late is run once. */
 GATE_STATEMENT(schedule_end,
@@ -86,10 +90,11 @@ GATE_STATEMENT(schedule_end,
 			   "           ELSE $3 + " RETRY_DELAY " END"
 			   " WHERE s.kind = $1 AND s.fence = $2",
 			   TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(schedule_due,
-			   "SELECT pg_catalog.min(greatest(s.next_run_at, coalesce(s.lease_until, s.next_run_at)))"
-			   "  FROM tenancy.schedule s WHERE s.enabled AND s.kind = ANY ($1)",
-			   TEXTARRAYOID);
+GATE_STATEMENT(
+	schedule_due,
+	"SELECT pg_catalog.min(greatest(s.next_run_at, coalesce(s.lease_until, s.next_run_at)))"
+	"  FROM tenancy.schedule s WHERE s.enabled AND s.kind = ANY ($1)",
+	TEXTARRAYOID);
 GATE_STATEMENT(schedule_change,
 			   "UPDATE tenancy.schedule AS s"
 			   "   SET every = coalesce($2, s.every), enabled = coalesce($3, s.enabled),"
@@ -207,11 +212,10 @@ static bool
 end_run(const pg_uuid_t *id, const JobKind *kind, const JobOutcome *outcome)
 {
 	const char *event = outcome->error == NULL ? "succeed" : "fail";
-	GateRows *rows =
-		gate_run(&job_run_end, EXPECT_AT_MOST_ONE, gate_uuid(id),
-				 gate_text(state_after(&job_run_states, "running", event, kind->name)),
-				 gate_timestamptz(clock_wall()), gate_text(outcome->error),
-				 gate_text(outcome->sqlstate), gate_text(outcome->result));
+	GateRows *rows = gate_run(&job_run_end, EXPECT_AT_MOST_ONE, gate_uuid(id),
+							  gate_text(state_after(&job_run_states, "running", event, kind->name)),
+							  gate_timestamptz(clock_wall()), gate_text(outcome->error),
+							  gate_text(outcome->sqlstate), gate_text(outcome->result));
 
 	return rows->count == 1;
 }
@@ -233,9 +237,9 @@ schedule_sync(void)
 bool
 schedule_claim(JobClaim *claim)
 {
-	GateRows *rows = gate_run(&schedule_claim_next, EXPECT_AT_MOST_ONE,
-							  gate_timestamptz(clock_wall()), scheduled_kinds(),
-							  scheduled_timeouts());
+	GateRows *rows =
+		gate_run(&schedule_claim_next, EXPECT_AT_MOST_ONE, gate_timestamptz(clock_wall()),
+				 scheduled_kinds(), scheduled_timeouts());
 
 	if (rows->count == 0)
 		return false;
@@ -329,8 +333,7 @@ TENANCY_FUNCTION(job_run_due)
 	JobClaim claim;
 
 	if (max_jobs < 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_jobs\" must be at least 1"));
 	context_require_none("running jobs");
 	extension_require();
@@ -360,8 +363,7 @@ TENANCY_FUNCTION(schedule_set)
 	const JobKind *kind = job_kind_find(name);
 
 	if (kind == NULL || !is_scheduled(kind))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("job kind \"%s\" does not exist, or is not scheduled", name),
 				errhint("The view tenancy.job_kind lists them."));
 	if (!PG_ARGISNULL(1))
@@ -371,16 +373,15 @@ TENANCY_FUNCTION(schedule_set)
 
 		if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1),
 											 IntervalPGetDatum(&shortest))) ||
-			DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(1),
-											 IntervalPGetDatum(&longest))))
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			DatumGetBool(
+				DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(1), IntervalPGetDatum(&longest))))
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("argument \"every\" must be between one second and one year"));
 	}
 	schedule_sync();
 	is_changed = true;
-	PG_RETURN_DATUM(row_datum(gate_run(&schedule_change, EXPECT_ONE, gate_text(name),
-									   gate_argument(1), gate_argument(2),
-									   gate_timestamptz(clock_wall())),
-							  0, 0));
+	PG_RETURN_DATUM(
+		row_datum(gate_run(&schedule_change, EXPECT_ONE, gate_text(name), gate_argument(1),
+						   gate_argument(2), gate_timestamptz(clock_wall())),
+				  0, 0));
 }

@@ -243,8 +243,8 @@ meter_read(Oid database, int *count)
 	ReadState state = {.database = database};
 
 	state.capacity = shared_table_entry_count(&entries) + ROOM_FOR_NEW_ENTRIES;
-	state.totals = MemoryContextAllocHuge(CurrentMemoryContext,
-										  mul_size(state.capacity, sizeof(MeterTotals)));
+	state.totals =
+		MemoryContextAllocHuge(CurrentMemoryContext, mul_size(state.capacity, sizeof(MeterTotals)));
 	shared_table_scan(&entries, LW_SHARED, read_entry, &state);
 	*count = state.count;
 	return state.totals;

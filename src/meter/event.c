@@ -73,17 +73,15 @@ hash_payload(const char *metric, Numeric quantity, TimestampTz occurred_at, Json
 static Datum
 existing_event(const pg_uuid_t *tenant, const char *event_id, const bytea *hash)
 {
-	GateRows *rows =
-		gate_run(&usage_event_get, EXPECT_ONE, gate_uuid(tenant), gate_text(event_id));
+	GateRows *rows = gate_run(&usage_event_get, EXPECT_ONE, gate_uuid(tenant), gate_text(event_id));
 	bytea *kept = DatumGetByteaPP(row_datum(rows, 0, 1));
 
 	if (VARSIZE_ANY_EXHDR(kept) != DIGEST_LENGTH ||
 		memcmp(VARDATA_ANY(kept), VARDATA_ANY(hash), DIGEST_LENGTH) != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("usage event \"%s\" was recorded with another content", event_id),
-				errdetail("Digest of the recorded content: %s; of this one: %s.",
-						  digest_hex(kept), digest_hex(hash)),
+				errdetail("Digest of the recorded content: %s; of this one: %s.", digest_hex(kept),
+						  digest_hex(hash)),
 				errhint("An event is corrected by usage_cancel() and a new event."));
 	return row_datum(rows, 0, 0);
 }
@@ -94,24 +92,20 @@ require_measurable(const char *metric, Numeric quantity, const Jsonb *properties
 {
 	GateRows *rows =
 		gate_run(&metric_rules, EXPECT_AT_MOST_ONE, gate_text(metric), gate_jsonb(properties));
-	bool is_negative = DatumGetInt32(DirectFunctionCall2(
-						   numeric_cmp, NumericGetDatum(quantity),
-						   NumericGetDatum(int64_to_numeric(0)))) < 0;
+	bool is_negative = DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(quantity),
+														 NumericGetDatum(int64_to_numeric(0)))) < 0;
 
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("metric \"%s\" does not exist, or takes no events", metric),
 				errhint("metric_create() makes one."));
 	if (is_negative && strcmp(row_text(rows, 0, 0), "sum") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"quantity\" must not be negative for metric \"%s\"", metric),
 				errdetail("Its aggregation is \"%s\"; only a sum can be taken back from.",
 						  row_text(rows, 0, 0)));
 	if (!row_is_null(rows, 0, 1) && !row_bool(rows, 0, 2))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"properties\" must have the member \"%s\" for metric \"%s\"",
 					   row_text(rows, 0, 1), metric));
 }
@@ -134,18 +128,15 @@ TENANCY_FUNCTION(usage_record)
 	tenant_require_visible(tenant);
 	(void) registry_get(tenant);
 	if (event_id != NULL && (*event_id == '\0' || strlen(event_id) > MAX_EVENT_ID_BYTES))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"event_id\" must have 1 to %d bytes", MAX_EVENT_ID_BYTES));
 	if (occurred_at > clock_wall() + MAX_FUTURE)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("usage event lies in the future"),
 				errdetail("occurred_at is %s; at most 5 minutes ahead are taken.",
 						  timestamptz_to_str(occurred_at)));
 	if (properties == NULL || !JB_ROOT_IS_OBJECT(properties))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"properties\" must be a JSON object"));
 	require_measurable(metric, quantity, properties);
 
@@ -171,11 +162,10 @@ TENANCY_FUNCTION(usage_cancel)
 	GateRows *rows;
 
 	(void) registry_get(tenant);
-	rows = gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
-					gate_text(event_id), gate_timestamptz(clock_wall()));
+	rows = gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_text(event_id),
+					gate_timestamptz(clock_wall()));
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("usage event \"%s\" does not exist", event_id));
 	ForceSyncCommit();
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));

@@ -31,23 +31,31 @@
 #define PLAIN(column) column
 #define ADD(column) column " = h." column " + excluded." column
 
-GATE_STATEMENT(usage_hour_add,
-			   "INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, " METER_COLUMNS(PLAIN, ", ") ")"
-			   " SELECT u.tenant_id, $1, " METER_COLUMNS(PLAIN, ", ")
-			   "   FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,"
-			   "               $17, $18, $19, $20, $21)"
-			   "     AS u(tenant_id, " METER_COLUMNS(PLAIN, ", ") ")"
-			   "  ORDER BY u.tenant_id"
-			   " ON CONFLICT (tenant_id, hour) DO UPDATE SET " METER_COLUMNS(ADD, ", "),
-			   TIMESTAMPTZOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-			   INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-			   INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-			   INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID);
+GATE_STATEMENT(
+	usage_hour_add,
+	"INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, " METER_COLUMNS(
+		PLAIN,
+		", ") ")"
+			  " SELECT u.tenant_id, $1, " METER_COLUMNS(
+				  PLAIN,
+				  ", ") "   FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
+						"$15, $16,"
+						"               $17, $18, $19, $20, $21)"
+						"     AS u(tenant_id, " METER_COLUMNS(
+							PLAIN,
+							", ") ")"
+								  "  ORDER BY u.tenant_id"
+								  " ON CONFLICT (tenant_id, hour) DO UPDATE SET " METER_COLUMNS(
+									  ADD, ", "),
+	TIMESTAMPTZOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID);
 
 /* What this transaction has written, to be marked as flushed when it commits. */
 static struct
 {
-	int count; /* 0: nothing */
+	int count;           /* 0: nothing */
 	MeterTotals *totals; /* in TopTransactionContext */
 	SubTransactionId subtransaction;
 } written;
@@ -144,8 +152,7 @@ meter_flush_transaction_event(XactEvent event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			if (written.count > 0)
-				ereport(ERROR,
-						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("cannot prepare a transaction that has flushed usage counters"));
 			break;
 		case XACT_EVENT_PRE_COMMIT:

@@ -37,11 +37,12 @@ typedef enum MeterCounter
 
 /* Their columns in tenancy.usage_hour, each wrapped in X, with S between them. */
 #define METER_COLUMNS(X, S)                                                                        \
-	X("selects") S X("inserts") S X("updates") S X("deletes") S X("merges") S X("utilities") S     \
-	X("rows") S X("elapsed_us") S X("cpu_us") S X("blocks_hit") S X("blocks_read") S               \
-	X("blocks_dirtied") S X("blocks_written") S X("local_blocks_read") S                           \
-	X("local_blocks_written") S X("temp_blocks_read") S X("temp_blocks_written") S                 \
-	X("wal_records") S X("wal_bytes")
+	X("selects")                                                                                   \
+	S X("inserts") S X("updates") S X("deletes") S X("merges") S X("utilities") S X("rows")        \
+		S X("elapsed_us") S X("cpu_us") S X("blocks_hit") S X("blocks_read") S X("blocks_dirtied") \
+			S X("blocks_written") S X("local_blocks_read") S X("local_blocks_written")             \
+				S X("temp_blocks_read") S X("temp_blocks_written") S X("wal_records")              \
+					S X("wal_bytes")
 
 typedef struct MeterCounts
 {
@@ -81,7 +82,7 @@ extern void meter_collect(Oid database);
 typedef struct MeterTotals
 {
 	pg_uuid_t tenant;
-	MeterCounts total; /* since the server started */
+	MeterCounts total;   /* since the server started */
 	MeterCounts flushed; /* of those, what is in the tables */
 } MeterTotals;
 

@@ -17,12 +17,12 @@ GATE_STATEMENT(metric_insert,
 typedef struct Aggregation
 {
 	const char *name;
-	bool is_level; /* may carry over */
+	bool is_level;     /* may carry over */
 	bool has_property; /* counts the values of a member of the events' properties */
 } Aggregation;
 
 static const Aggregation aggregations[] = {
-	{"count"}, {"latest", .is_level = true}, {"max", .is_level = true},
+	{"count"}, {"latest", .is_level = true},     {"max", .is_level = true},
 	{"sum"},   {"unique", .has_property = true},
 };
 
@@ -34,8 +34,7 @@ find_aggregation(const char *name)
 		if (strcmp(name, aggregations[i].name) == 0)
 			return &aggregations[i];
 	}
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid aggregation \"%s\"", name),
 			errhint("Possible: \"count\", \"latest\", \"max\", \"sum\", \"unique\"."));
 }
@@ -45,8 +44,7 @@ check_name(const char *name)
 {
 	if (*name == '\0' || strlen(name) >= NAMEDATALEN ||
 		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.") != strlen(name))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid name \"%s\" for a metric", name),
 				errhint("It has 1 to 63 lower-case letters, digits, underscores and dots."));
 }
@@ -59,23 +57,19 @@ TENANCY_FUNCTION(metric_create)
 {
 	char *name = required_text(fcinfo, 0, "name");
 	char *unit = required_text(fcinfo, 1, "unit");
-	const Aggregation *aggregation =
-		find_aggregation(required_text(fcinfo, 2, "aggregation"));
+	const Aggregation *aggregation = find_aggregation(required_text(fcinfo, 2, "aggregation"));
 	char *property = optional_text(fcinfo, 5);
 	GateRows *rows;
 
 	require_argument(fcinfo, 3, "carries_over");
 	check_name(name);
 	if (PG_GETARG_BOOL(3) && !aggregation->is_level)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("aggregation \"%s\" cannot carry over", aggregation->name),
 				errhint("Only a level does: \"max\" or \"latest\"."));
 	if ((property != NULL && *property != '\0') != aggregation->has_property)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"property\" does not fit aggregation \"%s\"",
-					   aggregation->name),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"property\" does not fit aggregation \"%s\"", aggregation->name),
 				errhint("\"unique\" needs the member of the events' properties whose values "
 						"are counted; the others take none."));
 
@@ -83,8 +77,7 @@ TENANCY_FUNCTION(metric_create)
 					gate_text(aggregation->name), gate_argument(3),
 					gate_text(optional_text(fcinfo, 4)), gate_text(property));
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("metric \"%s\" already exists", name));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }

@@ -92,8 +92,7 @@ stop_counting(void)
 	value[METER_LOCAL_BLOCKS_WRITTEN] +=
 		pgBufferUsage.local_blks_written - before->local_blks_written;
 	value[METER_TEMP_BLOCKS_READ] += pgBufferUsage.temp_blks_read - before->temp_blks_read;
-	value[METER_TEMP_BLOCKS_WRITTEN] +=
-		pgBufferUsage.temp_blks_written - before->temp_blks_written;
+	value[METER_TEMP_BLOCKS_WRITTEN] += pgBufferUsage.temp_blks_written - before->temp_blks_written;
 	value[METER_WAL_RECORDS] += pgWalUsage.wal_records - running.wal.wal_records;
 	value[METER_WAL_BYTES] += pgWalUsage.wal_bytes - running.wal.wal_bytes;
 }

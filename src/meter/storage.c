@@ -19,29 +19,30 @@
 #define TENANTS_PER_MEASUREMENT 100
 #define SECONDS_BETWEEN_MEASUREMENTS 300
 
-GATE_STATEMENT(storage_measure_next,
-			   "WITH next AS ("
-			   "    SELECT t.id FROM tenancy.tenant t"
-			   "      LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id"
-			   "     WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')"
-			   "     ORDER BY m.measured_at NULLS FIRST LIMIT $1),"
-			   " measured AS ("
-			   "    SELECT n.id, coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint AS bytes"
-			   "      FROM next n"
-			   "      LEFT JOIN tenancy.tenant_schema s ON s.tenant_id = n.id"
-			   "      LEFT JOIN pg_catalog.pg_namespace ns ON ns.nspname = s.schema_name"
-			   "      LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = ns.oid AND c.relkind IN ('r', 'm')"
-			   "     GROUP BY n.id),"
-			   " kept AS ("
-			   "    INSERT INTO tenancy.storage_measurement (tenant_id, bytes, measured_at)"
-			   "    SELECT m.id, m.bytes, $2 FROM measured m ORDER BY m.id"
-			   "    ON CONFLICT (tenant_id) DO UPDATE SET bytes = excluded.bytes,"
-			   "                                          measured_at = excluded.measured_at)"
-			   " INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, storage_bytes)"
-			   " SELECT m.id, $3, m.bytes FROM measured m ORDER BY m.id"
-			   " ON CONFLICT (tenant_id, hour) DO UPDATE"
-			   "    SET storage_bytes = greatest(h.storage_bytes, excluded.storage_bytes)",
-			   INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	storage_measure_next,
+	"WITH next AS ("
+	"    SELECT t.id FROM tenancy.tenant t"
+	"      LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id"
+	"     WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')"
+	"     ORDER BY m.measured_at NULLS FIRST LIMIT $1),"
+	" measured AS ("
+	"    SELECT n.id, coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint AS bytes"
+	"      FROM next n"
+	"      LEFT JOIN tenancy.tenant_schema s ON s.tenant_id = n.id"
+	"      LEFT JOIN pg_catalog.pg_namespace ns ON ns.nspname = s.schema_name"
+	"      LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = ns.oid AND c.relkind IN ('r', 'm')"
+	"     GROUP BY n.id),"
+	" kept AS ("
+	"    INSERT INTO tenancy.storage_measurement (tenant_id, bytes, measured_at)"
+	"    SELECT m.id, m.bytes, $2 FROM measured m ORDER BY m.id"
+	"    ON CONFLICT (tenant_id) DO UPDATE SET bytes = excluded.bytes,"
+	"                                          measured_at = excluded.measured_at)"
+	" INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, storage_bytes)"
+	" SELECT m.id, $3, m.bytes FROM measured m ORDER BY m.id"
+	" ON CONFLICT (tenant_id, hour) DO UPDATE"
+	"    SET storage_bytes = greatest(h.storage_bytes, excluded.storage_bytes)",
+	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 
 int64
 meter_measure_storage(int max_tenants)
@@ -80,8 +81,7 @@ TENANCY_FUNCTION(storage_measure)
 	int32 max_tenants = PG_GETARG_INT32(0);
 
 	if (max_tenants < 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_tenants\" must be at least 1"));
 	PG_RETURN_INT64(meter_measure_storage(max_tenants));
 }

@@ -13,13 +13,13 @@
 
 typedef struct SharedPart
 {
-	const char *name; /* unique; also the name of its LWLock tranche */
-	Size (*size)(void); /* bytes, once the settings are final */
-	int (*lock_count)(void); /* LWLocks it wants; NULL for none */
+	const char *name;           /* unique; also the name of its LWLock tranche */
+	Size (*size)(void);         /* bytes, once the settings are final */
+	int (*lock_count)(void);    /* LWLocks it wants; NULL for none */
 	void (*init)(void *memory); /* first process only: memory comes zeroed */
-	void **memory; /* set in every process */
-	LWLockPadded **locks; /* set in every process; NULL for none */
-	struct SharedPart *next; /* owned by shmem.c */
+	void **memory;              /* set in every process */
+	LWLockPadded **locks;       /* set in every process; NULL for none */
+	struct SharedPart *next;    /* owned by shmem.c */
 } SharedPart;
 
 /* From the init function of a module, in the postmaster. */

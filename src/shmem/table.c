@@ -65,8 +65,7 @@ shared_table_memory(void)
 	Size total = 0;
 
 	for (int i = 0; i < table_count; i++)
-		total = add_size(total,
-						 hash_estimate_size(tables[i]->capacity(), tables[i]->entry_size));
+		total = add_size(total, hash_estimate_size(tables[i]->capacity(), tables[i]->entry_size));
 	return total;
 }
 
@@ -82,9 +81,9 @@ shared_table_startup(void)
 			.num_partitions = SHARED_TABLE_PARTITIONS,
 		};
 
-		table->hash = ShmemInitHash(psprintf("%s entries", table->name), table->capacity(),
-									table->capacity(), &control,
-									HASH_ELEM | HASH_BLOBS | HASH_PARTITION | HASH_FIXED_SIZE);
+		table->hash =
+			ShmemInitHash(psprintf("%s entries", table->name), table->capacity(), table->capacity(),
+						  &control, HASH_ELEM | HASH_BLOBS | HASH_PARTITION | HASH_FIXED_SIZE);
 	}
 }
 

@@ -58,7 +58,7 @@ static const JsonRule branding[] = {
 };
 
 static const char *const identity_providers[] = {"password", "github", "google", "microsoft",
-												 "oidc",	 "okta",   "saml",	 NULL};
+												 "oidc",     "okta",   "saml",   NULL};
 static const JsonRule provider = {.type = JSON_TEXT, .choices = identity_providers};
 static const JsonRule domain_name = {.type = JSON_TEXT, .max_length = 253};
 
@@ -80,7 +80,7 @@ static const JsonRule security[] = {
 	{.name = NULL},
 };
 
-static const char *const standard_names[] = {"ccpa",	  "gdpr",	 "hipaa", "iso27001",
+static const char *const standard_names[] = {"ccpa",    "gdpr", "hipaa", "iso27001",
 											 "pci_dss", "soc2", NULL};
 static const JsonRule standard = {.type = JSON_TEXT, .choices = standard_names};
 

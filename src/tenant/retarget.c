@@ -157,8 +157,8 @@ retarget_body(const char *body, const char *schema, const char *function, List *
 			in_path = false;
 
 		if (in_path && token->text != NULL && strcmp(token->text, schema) == 0)
-			replacement = token->code == TOKEN_SCONST ? "'" PLACEHOLDER_SCHEMA "'"
-													  : PLACEHOLDER_SCHEMA;
+			replacement =
+				token->code == TOKEN_SCONST ? "'" PLACEHOLDER_SCHEMA "'" : PLACEHOLDER_SCHEMA;
 		else if (is_name(token, schema) && i + 2 < count && tokens[i + 1].code == '.' &&
 				 (objects == NIL || is_among(objects, &tokens[i + 2])))
 			replacement = PLACEHOLDER_SCHEMA;
@@ -167,8 +167,7 @@ retarget_body(const char *body, const char *schema, const char *function, List *
 				psprintf("%s%s", PLACEHOLDER_SCHEMA, token->text + strlen(quoted)));
 		else if (token->code == TOKEN_SCONST && strstr(token->text, psprintf("%s.", quoted)))
 			ereport(WARNING,
-					errmsg("function \"%s\" mentions schema \"%s\" in a literal", function,
-						   schema),
+					errmsg("function \"%s\" mentions schema \"%s\" in a literal", function, schema),
 					errdetail("The literal stays as it is in every tenant."),
 					errhint("Leave the schema out: a tenant's own comes first in its "
 							"search_path."));

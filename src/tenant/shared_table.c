@@ -32,12 +32,14 @@
 
 #define TENANT_COLUMN "tenant_id"
 
-GATE_STATEMENT(shared_table_insert,
-			   "INSERT INTO tenancy.tenant_table AS t (relation, registered_at) VALUES ($1::oid, $2)"
-			   " ON CONFLICT (relation) DO UPDATE SET relation = excluded.relation RETURNING t",
-			   OIDOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	shared_table_insert,
+	"INSERT INTO tenancy.tenant_table AS t (relation, registered_at) VALUES ($1::oid, $2)"
+	" ON CONFLICT (relation) DO UPDATE SET relation = excluded.relation RETURNING t",
+	OIDOID, TIMESTAMPTZOID);
 GATE_STATEMENT(shared_table_delete,
-			   "DELETE FROM tenancy.tenant_table AS t WHERE t.relation = $1::oid RETURNING t", OIDOID);
+			   "DELETE FROM tenancy.tenant_table AS t WHERE t.relation = $1::oid RETURNING t",
+			   OIDOID);
 
 /* Unique and exclusion indexes without the tenant's column among their keys. */
 GATE_LOOKUP(keys_without_tenant,
@@ -50,21 +52,23 @@ GATE_LOOKUP(keys_without_tenant,
 			OIDOID);
 
 /* Foreign keys between shared tables, in either direction, that leave the tenant out. */
-GATE_LOOKUP(references_without_tenant,
-			"SELECT c.conname::text, c.conrelid::regclass::text FROM pg_catalog.pg_constraint c"
-			" WHERE c.contype = 'f' AND c.conparentid = 0"
-			"   AND (c.conrelid = $1 OR c.confrelid = $1)"
-			"   AND (c.conrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
-			"                                   WHERE t.relation = c.conrelid))"
-			"   AND (c.confrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
-			"                                    WHERE t.relation = c.confrelid))"
-			"   AND NOT EXISTS ("
-			"       SELECT FROM pg_catalog.generate_subscripts(c.conkey, 1) AS k"
-			"         JOIN pg_catalog.pg_attribute f ON f.attrelid = c.conrelid AND f.attnum = c.conkey[k]"
-			"         JOIN pg_catalog.pg_attribute p ON p.attrelid = c.confrelid AND p.attnum = c.confkey[k]"
-			"        WHERE f.attname = 'tenant_id' AND p.attname = 'tenant_id')"
-			" ORDER BY 1 LIMIT 1",
-			OIDOID);
+GATE_LOOKUP(
+	references_without_tenant,
+	"SELECT c.conname::text, c.conrelid::regclass::text FROM pg_catalog.pg_constraint c"
+	" WHERE c.contype = 'f' AND c.conparentid = 0"
+	"   AND (c.conrelid = $1 OR c.confrelid = $1)"
+	"   AND (c.conrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
+	"                                   WHERE t.relation = c.conrelid))"
+	"   AND (c.confrelid = $1 OR EXISTS (SELECT FROM tenancy.tenant_table t"
+	"                                    WHERE t.relation = c.confrelid))"
+	"   AND NOT EXISTS ("
+	"       SELECT FROM pg_catalog.generate_subscripts(c.conkey, 1) AS k"
+	"         JOIN pg_catalog.pg_attribute f ON f.attrelid = c.conrelid AND f.attnum = c.conkey[k]"
+	"         JOIN pg_catalog.pg_attribute p ON p.attrelid = c.confrelid AND p.attnum = "
+	"c.confkey[k]"
+	"        WHERE f.attname = 'tenant_id' AND p.attname = 'tenant_id')"
+	" ORDER BY 1 LIMIT 1",
+	OIDOID);
 GATE_LOOKUP(permissive_policies,
 			"SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = $1 AND p.polpermissive"
 			" AND p.polname <> 'tenancy_access'",
@@ -106,45 +110,37 @@ require_shareable(Oid relid, const char *name)
 	AttrNumber column;
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				errmsg("\"%s\" is not a table", name));
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a table", name));
 	if (get_rel_namespace(relid) == extension_tables_schema() ||
 		IsCatalogNamespace(get_rel_namespace(relid)) ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		ereport(ERROR,
-				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("\"%s\" cannot be shared by tenants", name),
 				errdetail("It is temporary, or belongs to the system or to pg_tenancy."));
 	if (registry_relation_scope(relid, &tenant) == SCOPE_TENANT)
-		ereport(ERROR,
-				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("\"%s\" belongs to a tenant", name),
 				errhint("Only tables outside of the tenants' schemas can be shared."));
 
 	column = get_attnum(relid, TENANT_COLUMN);
 	if (column == InvalidAttrNumber)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_COLUMN),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
 				errmsg("table \"%s\" has no column \"" TENANT_COLUMN "\"", name),
 				errhint("Add it: ALTER TABLE %s ADD COLUMN " TENANT_COLUMN " uuid;", name));
 	if (get_atttype(relid, column) != UUIDOID)
-		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
+		ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("column \"" TENANT_COLUMN "\" of table \"%s\" must have type uuid", name));
 
 	rows = gate_run(&keys_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
 	if (rows->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				errmsg("key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
 					   row_text(rows, 0, 0), name),
 				errdetail("It would tell one tenant which values another has."),
 				errhint("Put " TENANT_COLUMN " first in the key."));
 	rows = gate_run(&references_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
 	if (rows->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				errmsg("foreign key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
 					   row_text(rows, 0, 0), row_text(rows, 0, 1)),
 				errdetail("It would let rows of one tenant refer to those of another."),
@@ -156,8 +152,7 @@ protect(Oid relid, const char *name)
 {
 	char *function = quote_qualified_identifier(get_namespace_name(extension_public_schema()),
 												"current_tenant_id");
-	bool has_permissive =
-		gate_run(&permissive_policies, EXPECT_ANY, gate_oid(relid))->count > 0;
+	bool has_permissive = gate_run(&permissive_policies, EXPECT_ANY, gate_oid(relid))->count > 0;
 	GateRows *sequences = gate_run(&owned_sequences, EXPECT_ANY, gate_oid(relid));
 	StringInfoData sql;
 	GateScope scope;
@@ -215,12 +210,10 @@ require_owner(Oid relid, const char *name)
 {
 	context_require_none("registering a shared table");
 	if (get_rel_relkind(relid) == '\0')
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_TABLE),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation with OID %u does not exist", relid));
 	if (!compat_owns_relation(relid, GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("must be owner of table \"%s\"", name));
 }
 
@@ -237,7 +230,8 @@ TENANCY_FUNCTION(tenant_table_register)
 	require_owner(relid, name);
 	level = silence();
 
-	/* Partitions and children too: who names one directly meets its own policies, not the parent's. */
+	/* Partitions and children too: who names one directly meets its own policies, not the parent's.
+	 */
 	family = find_all_inheritors(relid, AccessExclusiveLock, NULL);
 	foreach (cell, family)
 	{
@@ -272,15 +266,13 @@ TENANCY_FUNCTION(tenant_table_unregister)
 	{
 		Oid member = lfirst_oid(cell);
 		char *qualified = qualified_name(member);
-		GateRows *rows =
-			gate_run(&shared_table_delete, EXPECT_AT_MOST_ONE, gate_oid(member));
+		GateRows *rows = gate_run(&shared_table_delete, EXPECT_AT_MOST_ONE, gate_oid(member));
 		GateScope scope;
 
 		if (rows->count == 0)
 		{
 			if (member == relid)
-				ereport(ERROR,
-						errcode(ERRCODE_UNDEFINED_OBJECT),
+				ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("table \"%s\" is not registered", name));
 			continue;
 		}

@@ -56,8 +56,7 @@ is_reserved(const char *slug)
 	bool found = false;
 
 	if (!SplitIdentifierString(pstrdup(setting_reserved_slugs), ',', &names))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid list in setting \"tenancy.reserved_slugs\""));
 	foreach (cell, names)
 		found = found || strcmp(lfirst(cell), slug) == 0;
@@ -70,15 +69,11 @@ slug_validate(const char *slug)
 	const char *fault = fault_of(slug);
 
 	if (fault != NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid slug \"%s\"", slug),
-				errdetail_internal("%s", fault),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid slug \"%s\"", slug), errdetail_internal("%s", fault),
 				errhint("A slug is a DNS label: 1 to 63 lower-case letters, digits and hyphens."));
 	if (is_reserved(slug))
-		ereport(ERROR,
-				errcode(ERRCODE_RESERVED_NAME),
-				errmsg("slug \"%s\" is reserved", slug),
+		ereport(ERROR, errcode(ERRCODE_RESERVED_NAME), errmsg("slug \"%s\" is reserved", slug),
 				errhint("The setting \"tenancy.reserved_slugs\" lists the names that tenants "
 						"may not have."));
 }

@@ -25,22 +25,25 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-GATE_STATEMENT(template_insert,
-			   "INSERT INTO tenancy.template (name, schema_name, captured_at, statement_count, fingerprint)"
-			   " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-			   TEXTOID, NAMEOID, TIMESTAMPTZOID, INT4OID, BYTEAOID);
-GATE_STATEMENT(template_update,
-			   "UPDATE tenancy.template SET captured_at = $2, statement_count = $3, fingerprint = $4"
-			   " WHERE name = $1",
-			   TEXTOID, TIMESTAMPTZOID, INT4OID, BYTEAOID);
-GATE_STATEMENT(template_statements_replace,
-			   "WITH gone AS (DELETE FROM tenancy.template_statement WHERE template = $1"
-			   "              AND position > pg_catalog.cardinality($2))"
-			   " INSERT INTO tenancy.template_statement (template, position, kind, ddl)"
-			   " SELECT $1, s.position, s.kind, s.ddl"
-			   "   FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS s(kind, ddl, position)"
-			   " ON CONFLICT (template, position) DO UPDATE SET kind = excluded.kind, ddl = excluded.ddl",
-			   TEXTOID, TEXTARRAYOID, TEXTARRAYOID);
+GATE_STATEMENT(
+	template_insert,
+	"INSERT INTO tenancy.template (name, schema_name, captured_at, statement_count, fingerprint)"
+	" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+	TEXTOID, NAMEOID, TIMESTAMPTZOID, INT4OID, BYTEAOID);
+GATE_STATEMENT(
+	template_update,
+	"UPDATE tenancy.template SET captured_at = $2, statement_count = $3, fingerprint = $4"
+	" WHERE name = $1",
+	TEXTOID, TIMESTAMPTZOID, INT4OID, BYTEAOID);
+GATE_STATEMENT(
+	template_statements_replace,
+	"WITH gone AS (DELETE FROM tenancy.template_statement WHERE template = $1"
+	"              AND position > pg_catalog.cardinality($2))"
+	" INSERT INTO tenancy.template_statement (template, position, kind, ddl)"
+	" SELECT $1, s.position, s.kind, s.ddl"
+	"   FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS s(kind, ddl, position)"
+	" ON CONFLICT (template, position) DO UPDATE SET kind = excluded.kind, ddl = excluded.ddl",
+	TEXTOID, TEXTARRAYOID, TEXTARRAYOID);
 GATE_STATEMENT(template_statements,
 			   "SELECT s.kind, s.ddl FROM tenancy.template_statement s WHERE s.template = $1"
 			   " ORDER BY s.position",
@@ -88,8 +91,7 @@ get_template(const char *name)
 	GateRows *rows = gate_run(&template_get, EXPECT_AT_MOST_ONE, gate_text(name));
 
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("template \"%s\" does not exist", name));
 	return rows;
 }
@@ -107,30 +109,25 @@ require_usable_schema(Oid schema)
 	pg_uuid_t tenant;
 
 	if (name == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_SCHEMA),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_SCHEMA),
 				errmsg("schema with OID %u does not exist", schema));
 	if (!compat_may_use(schema, GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied for schema \"%s\"", name));
 	if (IsCatalogNamespace(schema) || schema == extension_tables_schema() ||
 		schema == extension_public_schema() || isAnyTempNamespace(schema) ||
 		strcmp(name, "information_schema") == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("schema \"%s\" cannot be a template", name),
 				errdetail("It belongs to the system or to pg_tenancy."));
 	if (registry_schema_scope(schema, &tenant) == SCOPE_TENANT)
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("schema \"%s\" cannot be a template", name),
 				errdetail("It belongs to a tenant."));
 }
 
 void
-template_instantiate(const char *template, const char *schema, const char *owner,
-					 const char *role)
+template_instantiate(const char *template, const char *schema, const char *owner, const char *role)
 {
 	GateRows *rows = gate_run(&template_statements, EXPECT_ANY, gate_text(template));
 	bool owns_itself = strcmp(owner, role) == 0;
@@ -169,8 +166,7 @@ TENANCY_FUNCTION(template_create)
 	schema = PG_GETARG_OID(1);
 	context_require_none("creating a template");
 	if (*name == '\0' || strlen(name) >= NAMEDATALEN)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid name \"%s\" for a template", name),
 				errhint("It has 1 to %d bytes.", NAMEDATALEN - 1));
 	require_usable_schema(schema);
@@ -180,8 +176,7 @@ TENANCY_FUNCTION(template_create)
 				 gate_name(get_namespace_name(schema)), gate_timestamptz(clock_now()),
 				 gate_int32(count), gate_datum(PointerGetDatum(fingerprint(statements, count))))
 			->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("template \"%s\" already exists", name),
 				errhint("template_refresh() captures its schema again."));
 	store(name, statements, count);
@@ -230,8 +225,7 @@ TENANCY_FUNCTION(template_drop)
 	(void) get_template(name);
 	tenants = row_int64(gate_run(&template_tenants, EXPECT_ONE, gate_text(name)), 0, 0);
 	if (tenants > 0)
-		ereport(ERROR,
-				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+		ereport(ERROR, errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				errmsg("template \"%s\" is in use", name),
 				errdetail_plural(INT64_FORMAT " tenant was made from it.",
 								 INT64_FORMAT " tenants were made from it.", tenants, tenants));

@@ -29,14 +29,15 @@ GATE_STATEMENT(template_units, QUERY_UNITS, OIDOID);
 GATE_STATEMENT(template_edges, QUERY_EDGES, OIDOID);
 GATE_STATEMENT(template_finish, QUERY_FINISH, OIDOID);
 
-GATE_STATEMENT(template_object_names,
-			   "SELECT o.name::text FROM ("
-			   "   SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = $1"
-			   "   UNION SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = $1"
-			   "   UNION SELECT t.typname FROM pg_catalog.pg_type t WHERE t.typnamespace = $1) o(name)"
-			   " WHERE EXISTS (SELECT FROM pg_catalog.pg_class c"
-			   "               WHERE c.relnamespace = $1 AND c.relname = $2)",
-			   OIDOID, NAMEOID);
+GATE_STATEMENT(
+	template_object_names,
+	"SELECT o.name::text FROM ("
+	"   SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = $1"
+	"   UNION SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = $1"
+	"   UNION SELECT t.typname FROM pg_catalog.pg_type t WHERE t.typnamespace = $1) o(name)"
+	" WHERE EXISTS (SELECT FROM pg_catalog.pg_class c"
+	"               WHERE c.relnamespace = $1 AND c.relname = $2)",
+	OIDOID, NAMEOID);
 
 /* An object with what must be made before it. */
 typedef struct Unit
@@ -45,7 +46,7 @@ typedef struct Unit
 	Oid object_id;
 	char *kind;
 	char *ddl;
-	int needs; /* units that still have to come before */
+	int needs;       /* units that still have to come before */
 	List *needed_by; /* indexes of units */
 	bool is_done;
 } Unit;
@@ -141,8 +142,7 @@ refuse_circle(const Unit *units, int count)
 			appendStringInfo(&names, "%s%s %u", names.len > 0 ? ", " : "", units[i].kind,
 							 units[i].object_id);
 	}
-	ereport(ERROR,
-			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			errmsg("objects of the schema depend on each other in a circle"),
 			errdetail("Objects in or behind the circle: %s.", names.data));
 }
@@ -185,8 +185,7 @@ require_clonable(Oid schema, const char *name)
 	GateRows *rows = gate_run(&template_unsupported, EXPECT_AT_MOST_ONE, gate_oid(schema));
 
 	if (rows->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("schema \"%s\" cannot be a template", name),
 				errdetail("It holds %s, which cannot be cloned.", row_text(rows, 0, 0)));
 }

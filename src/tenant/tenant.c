@@ -22,15 +22,16 @@
 
 #include "utils/builtins.h"
 
-GATE_STATEMENT(tenant_insert,
-			   "INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, template, domain,"
-			   "    schema_name, role_name, owner_name, owns_ddl, configuration, metadata,"
-			   "    created_at, updated_at)"
-			   " VALUES ($1, $2, $3, $4, $5, 'provisioning', $6, $7, $8, $9, $10, $11,"
-			   "    coalesce($12, '{}'), coalesce($13, '{}'), $14, $14)"
-			   " ON CONFLICT DO NOTHING",
-			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID,
-			   NAMEOID, BOOLOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	tenant_insert,
+	"INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, template, domain,"
+	"    schema_name, role_name, owner_name, owns_ddl, configuration, metadata,"
+	"    created_at, updated_at)"
+	" VALUES ($1, $2, $3, $4, $5, 'provisioning', $6, $7, $8, $9, $10, $11,"
+	"    coalesce($12, '{}'), coalesce($13, '{}'), $14, $14)"
+	" ON CONFLICT DO NOTHING",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID,
+	BOOLOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(tenant_with_domain, "SELECT t.slug FROM tenancy.tenant t WHERE t.domain = $1",
 			   TEXTOID);
 GATE_STATEMENT(tenant_schema_insert,
@@ -54,18 +55,12 @@ GATE_STATEMENT(plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1", TEXTOI
 GATE_STATEMENT(template_exists, "SELECT FROM tenancy.template t WHERE t.name = $1", TEXTOID);
 
 static const StateMove moves[] = {
-	{"pending", "provision", "provisioning"},
-	{"provisioning", "activate", "active"},
-	{"provisioning", "fail", "failed"},
-	{"failed", "provision", "provisioning"},
-	{"failed", "delete", "deactivated"},
-	{"active", "suspend", "suspended"},
-	{"suspended", "resume", "active"},
-	{"active", "delete", "deactivated"},
-	{"suspended", "delete", "deactivated"},
-	{"deactivated", "undelete", "active"},
-	{"deactivated", "purge", "purging"},
-	{"purging", "finish", "purged"},
+	{"pending", "provision", "provisioning"}, {"provisioning", "activate", "active"},
+	{"provisioning", "fail", "failed"},       {"failed", "provision", "provisioning"},
+	{"failed", "delete", "deactivated"},      {"active", "suspend", "suspended"},
+	{"suspended", "resume", "active"},        {"active", "delete", "deactivated"},
+	{"suspended", "delete", "deactivated"},   {"deactivated", "undelete", "active"},
+	{"deactivated", "purge", "purging"},      {"purging", "finish", "purged"},
 };
 
 static StateMachine tenant_states = {
@@ -106,8 +101,7 @@ tenant_move(const pg_uuid_t *id, const char *event, const char *reason)
 	const char *to;
 
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", id_text(id)));
 	from = row_text(rows, 0, 0);
 	to = state_after(&tenant_states, from, event, row_text(rows, 0, 1));
@@ -121,9 +115,9 @@ typedef struct TenantRequest
 {
 	char *slug;
 	char *name;
-	char *plan; /* NULL for none */
+	char *plan;     /* NULL for none */
 	char *template; /* NULL for an empty schema */
-	char *domain; /* NULL for none */
+	char *domain;   /* NULL for none */
 	bool has_schema;
 	bool owns_ddl;
 	Jsonb *configuration;
@@ -135,8 +129,7 @@ static void
 require_known(GateStatement *statement, const char *kind, const char *name)
 {
 	if (gate_run(statement, EXPECT_AT_MOST_ONE, gate_text(name))->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("%s \"%s\" does not exist", kind, name));
 }
 
@@ -147,8 +140,7 @@ read_isolation(const char *isolation)
 		return true;
 	if (strcmp(isolation, "pool") == 0)
 		return false;
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid isolation \"%s\"", isolation),
 			errhint("Possible: \"schema\" for a schema of its own, \"pool\" for rows in shared "
 					"tables."));
@@ -161,8 +153,7 @@ read_request(FunctionCallInfo fcinfo, TenantRequest *request)
 	slug_validate(request->slug);
 	request->name = PG_ARGISNULL(1) ? request->slug : optional_text(fcinfo, 1);
 	if (*request->name == '\0')
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the name of a tenant must not be empty"));
 
 	request->plan = optional_text(fcinfo, 2);
@@ -187,8 +178,7 @@ read_request(FunctionCallInfo fcinfo, TenantRequest *request)
 		configuration_validate(request->configuration);
 	request->metadata = optional_jsonb(fcinfo, 7);
 	if (request->metadata != NULL && !JB_ROOT_IS_OBJECT(request->metadata))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the metadata of a tenant must be a JSON object"));
 	require_argument(fcinfo, 8, "owns_ddl");
 	request->owns_ddl = PG_GETARG_BOOL(8);
@@ -200,11 +190,9 @@ refuse_duplicate(const TenantRequest *request)
 {
 	if (registry_find_slug(request->slug) == NULL && request->domain != NULL &&
 		gate_run(&tenant_with_domain, EXPECT_AT_MOST_ONE, gate_text(request->domain))->count == 1)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("domain \"%s\" belongs to another tenant", request->domain));
-	ereport(ERROR,
-			errcode(ERRCODE_UNIQUE_VIOLATION),
+	ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 			errmsg("tenant \"%s\" already exists", request->slug));
 }
 
@@ -217,8 +205,7 @@ add_schema(const TenantEntry *tenant, const char *schema, const char *label)
 	rows = gate_run(&tenant_schema_insert, EXPECT_AT_MOST_ONE, gate_uuid(&tenant->id),
 					gate_name(schema), gate_text(label), gate_timestamptz(clock_now()));
 	if (rows->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_DUPLICATE_SCHEMA),
+		ereport(ERROR, errcode(ERRCODE_DUPLICATE_SCHEMA),
 				errmsg("tenant \"%s\" already has a schema \"%s\"", tenant->slug, label));
 
 	gate_run_as_superuser(psprintf("CREATE SCHEMA %s AUTHORIZATION %s", quote_identifier(schema),
@@ -303,14 +290,12 @@ TENANCY_FUNCTION(tenant_schema_add)
 
 	context_require_none("adding a schema to a tenant");
 	if (tenant->schema == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" has no schema of its own", tenant->slug),
 				errdetail("Its isolation is \"pool\"."));
 	if (*label == '\0' || strlen(label) > room ||
 		strspn(label, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(label))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid name \"%s\" for a schema of a tenant", label),
 				errhint("It has 1 to %d lower-case letters, digits and underscores.", (int) room));
 	PG_RETURN_DATUM(add_schema(tenant, psprintf("%s_%s", tenant->role, label), label));
@@ -327,14 +312,12 @@ TENANCY_FUNCTION(tenant_rename)
 	if (slug != NULL)
 		slug_validate(slug);
 	if (name != NULL && *name == '\0')
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the name of a tenant must not be empty"));
 	if (gate_run(&tenant_set_name, EXPECT_AT_MOST_ONE, gate_uuid(&tenant->id), gate_text(slug),
 				 gate_text(name), gate_timestamptz(clock_now()))
 			->count == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNIQUE_VIOLATION),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("tenant \"%s\" already exists", slug));
 	PG_RETURN_DATUM(tenant_row(&tenant->id));
 }

@@ -10,13 +10,13 @@
 
 typedef struct DirectoryEntry
 {
-	Oid database; /* InvalidOid: free */
-	pid_t runner; /* 0: none */
-	TimestampTz since; /* the runner came or, without one, the last one left */
-	TimestampTz next_due; /* of scheduled work; DUE_NOW until a runner has looked */
+	Oid database;             /* InvalidOid: free */
+	pid_t runner;             /* 0: none */
+	TimestampTz since;        /* the runner came or, without one, the last one left */
+	TimestampTz next_due;     /* of scheduled work; DUE_NOW until a runner has looked */
 	TimestampTz paused_until; /* no runner before this */
-	TimestampTz retry_at; /* nor before this, after failures */
-	int failure_count; /* in a row */
+	TimestampTz retry_at;     /* nor before this, after failures */
+	int failure_count;        /* in a row */
 } DirectoryEntry;
 
 /* Due at once, or not known; and not due at all. */

@@ -234,8 +234,8 @@ tenancy_launcher_main(Datum argument)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	before_shmem_exit(on_launcher_exit, (Datum) 0);
 	directory_set_launcher(MyProcPid);
-	scratch = AllocSetContextCreate(TopMemoryContext, "pg_tenancy launcher",
-									ALLOCSET_DEFAULT_SIZES);
+	scratch =
+		AllocSetContextCreate(TopMemoryContext, "pg_tenancy launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
 	list_databases();
 

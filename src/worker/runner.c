@@ -184,8 +184,8 @@ run_scheduled(TurnResult *result)
 	next_due = schedule_next_due();
 
 	/* What is due and could not be claimed is in the hands of a session. */
-	next_due = Max(next_due, GetCurrentTimestamp() +
-								 setting_metering_flush_interval * INT64CONST(1000));
+	next_due =
+		Max(next_due, GetCurrentTimestamp() + setting_metering_flush_interval * INT64CONST(1000));
 	(void) directory_note_due(MyDatabaseId, next_due);
 	commit();
 }

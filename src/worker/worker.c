@@ -35,7 +35,8 @@ static volatile sig_atomic_t is_interruptible = false;
 static bool extension_is_new = false;
 static Oid new_database = InvalidOid;
 
-/* Between jobs a request to stop is looked at; within one it interrupts like any other backend's. */
+/* Between jobs a request to stop is looked at; within one it interrupts like any other backend's.
+ */
 static void
 on_terminate(SIGNAL_ARGS)
 {

@@ -49,7 +49,6 @@ COPY (SELECT 1 FROM item) TO STDOUT \g /dev/null
 PREPARE p AS SELECT * FROM item WHERE id <= $1;
 EXECUTE p(2) \g /dev/null
 COMMIT;
-DEALLOCATE p;
 SELECT results_eq($$SELECT a.calls - b.calls, a.rows - b.rows FROM counted('acme') a, before b$$, 'VALUES (5::bigint, 107::bigint)', 'COPY both ways, and EXECUTE');
 TRUNCATE before; INSERT INTO before SELECT * FROM counted('acme');
 \set ON_ERROR_STOP 0

@@ -103,8 +103,9 @@ SET LOCAL enable_indexscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL enable_indexonlyscan = off;
 CREATE TEMP TABLE plan_text (line text) ON COMMIT DROP;
-DO $$ DECLARE line text; BEGIN FOR line IN EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM app.customer LOOP INSERT INTO plan_text VALUES (line); END LOOP; END $$;
-SELECT matches((SELECT string_agg(line, ' ') FROM plan_text), 'Workers Launched: [1-9]', 'the query runs in parallel');
+DO $$ DECLARE line text; BEGIN FOR line IN EXPLAIN (COSTS OFF) SELECT count(*) FROM app.customer LOOP INSERT INTO plan_text VALUES (line); END LOOP; END $$;
+SELECT matches((SELECT string_agg(line, ' ') FROM plan_text), 'Workers Planned: [1-9]', 'the query runs in parallel');
+SELECT throws_ok('EXPLAIN ANALYZE SELECT count(*) FROM app.customer', '42501', NULL, 'EXPLAIN ANALYZE would count the rows of others');
 SELECT is((SELECT count(*) FROM app.customer), 19903::bigint, 'and counts the rows of the tenant');
 COMMIT;
 

@@ -1,0 +1,279 @@
+/*
+ * context/ceiling.c
+ *		Settings that a tenant may not raise.
+ *
+ * The ceilings are rows of tenancy.ceiling, by plan.  A check hook could refuse a SET, but
+ * is not asked by RESET, by SET … TO DEFAULT or by set_config(…, NULL).  So the values
+ * themselves are compared, through the variables that hold them, before each statement and
+ * after each that may have changed a setting: a dozen loads, no look-up.
+ */
+#include "postgres.h"
+
+#include "catalog/gate.h"
+#include "context/ceiling.h"
+#include "core/function.h"
+#include "core/id.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "optimizer/cost.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+typedef enum CeilingType
+{
+	CEILING_INT,
+	CEILING_REAL,
+	CEILING_PINNED /* an enum: it is what the operator says */
+} CeilingType;
+
+/* What has no limit when it has this value. */
+#define NEVER_UNLIMITED INT_MIN
+
+static const struct
+{
+	const char *name;
+	CeilingType type;
+	void *variable;
+	int unlimited;
+} kinds[] = {
+	{"hash_mem_multiplier", CEILING_REAL, &hash_mem_multiplier, NEVER_UNLIMITED},
+	{"idle_in_transaction_session_timeout", CEILING_INT, &IdleInTransactionSessionTimeout, 0},
+	{"idle_session_timeout", CEILING_INT, &IdleSessionTimeout, 0},
+	{"lock_timeout", CEILING_INT, &LockTimeout, 0},
+	{"log_parameter_max_length_on_error", CEILING_INT, &log_parameter_max_length_on_error, -1},
+	{"maintenance_work_mem", CEILING_INT, &maintenance_work_mem, NEVER_UNLIMITED},
+	{"max_parallel_maintenance_workers", CEILING_INT, &max_parallel_maintenance_workers,
+	 NEVER_UNLIMITED},
+	{"max_parallel_workers_per_gather", CEILING_INT, &max_parallel_workers_per_gather,
+	 NEVER_UNLIMITED},
+	{"statement_timeout", CEILING_INT, &StatementTimeout, 0},
+	{"synchronous_commit", CEILING_PINNED, &synchronous_commit, NEVER_UNLIMITED},
+	{"temp_file_limit", CEILING_INT, &temp_file_limit, -1},
+	{"work_mem", CEILING_INT, &work_mem, NEVER_UNLIMITED},
+};
+
+GATE_LOOKUP(
+	all_ceilings,
+	"SELECT c.plan, c.setting, c.value FROM tenancy.ceiling c ORDER BY c.setting, c.plan = '*'");
+GATE_STATEMENT(
+	ceiling_upsert,
+	"INSERT INTO tenancy.ceiling AS c (plan, setting, value, shipped) VALUES ($1, $2, $3, false)"
+	" ON CONFLICT (plan, setting) DO UPDATE SET value = excluded.value, shipped = false"
+	" RETURNING c",
+	TEXTOID, TEXTOID, TEXTOID);
+GATE_STATEMENT(ceiling_plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1", TEXTOID);
+
+typedef struct Ceiling
+{
+	int kind;
+	bool is_unlimited;
+	double limit;
+	char value[32]; /* as it is set */
+} Ceiling;
+
+/* Those of the tenant that this session is in. */
+static Ceiling ceilings[lengthof(kinds)];
+static int ceiling_count = 0;
+static bool is_of_session = false;
+
+/* The whole table, sorted by setting, a plan's own before those of every plan ("*"). */
+typedef struct PlanCeiling
+{
+	char *plan;
+	Ceiling ceiling;
+} PlanCeiling;
+
+static MemoryContext memory = NULL;
+static PlanCeiling *known;
+static int64 known_count = 0;
+static uint64 known_generation;
+
+static int
+find_kind(const char *setting)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+		if (strcmp(kinds[i].name, setting) == 0)
+			return i;
+	return -1;
+}
+
+static double
+current_value(int kind)
+{
+	return kinds[kind].type == CEILING_REAL ? *(double *) kinds[kind].variable
+											: *(int *) kinds[kind].variable;
+}
+
+static bool
+exceeds(const Ceiling *ceiling)
+{
+	double value = current_value(ceiling->kind);
+
+	if (kinds[ceiling->kind].type == CEILING_PINNED)
+		return value != ceiling->limit;
+	if (ceiling->is_unlimited)
+		return false;
+	return value > ceiling->limit || value == kinds[ceiling->kind].unlimited;
+}
+
+/* An override becomes what RESET returns to; it is of the session and no rollback undoes it. */
+static void
+lower_to(const Ceiling *ceiling)
+{
+	(void) set_config_option(kinds[ceiling->kind].name, ceiling->value, PGC_SUSET,
+							 is_of_session ? PGC_S_OVERRIDE : PGC_S_SESSION,
+							 is_of_session ? GUC_ACTION_SET : GUC_ACTION_LOCAL, true, 0, false);
+	/* A value of the session hides its default. */
+	if (is_of_session && exceeds(ceiling))
+		(void) set_config_option(kinds[ceiling->kind].name, ceiling->value, PGC_SUSET,
+								 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+}
+
+/* Range and words are known to the setting itself, so it is tried for a moment. */
+static double
+parse_limit(int kind, const char *value)
+{
+	int level = NewGUCNestLevel();
+	double limit;
+
+	(void) set_config_option(kinds[kind].name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, ERROR, false);
+	limit = current_value(kind);
+	AtEOXact_GUC(true, level);
+	return limit;
+}
+
+static void
+load(void)
+{
+	uint64 generation = registry_generation();
+	GateRows *rows;
+	MemoryContext old;
+
+	if (memory != NULL && known_generation == generation)
+		return;
+	rows = gate_run_array(&all_ceilings, EXPECT_ANY, NULL, 0);
+	if (memory == NULL)
+		memory =
+			AllocSetContextCreate(TopMemoryContext, "pg_tenancy ceilings", ALLOCSET_SMALL_SIZES);
+	known_count = 0;
+	MemoryContextReset(memory);
+	old = MemoryContextSwitchTo(memory);
+	known = palloc(sizeof(PlanCeiling) * Max(rows->count, 1));
+	for (int64 i = 0; i < rows->count; i++)
+	{
+		PlanCeiling *entry = &known[known_count];
+		const char *value = row_text(rows, i, 2);
+		int kind = find_kind(row_text(rows, i, 1));
+
+		if (kind < 0)
+			continue;
+		entry->plan = row_text(rows, i, 0);
+		entry->ceiling.kind = kind;
+		entry->ceiling.limit = parse_limit(kind, value);
+		entry->ceiling.is_unlimited = entry->ceiling.limit == kinds[kind].unlimited;
+		strlcpy(entry->ceiling.value, value, sizeof(entry->ceiling.value));
+		known_count++;
+	}
+	MemoryContextSwitchTo(old);
+	known_generation = generation;
+}
+
+static void
+set_ceilings(const TenantEntry *tenant)
+{
+	load();
+	ceiling_count = 0;
+	for (int64 i = 0; i < known_count; i++)
+	{
+		const PlanCeiling *entry = &known[i];
+
+		if (strcmp(entry->plan, "*") != 0 &&
+			(tenant->plan == NULL || strcmp(entry->plan, tenant->plan) != 0))
+			continue;
+		/* The plan's own came first. */
+		if (ceiling_count > 0 && ceilings[ceiling_count - 1].kind == entry->ceiling.kind)
+			continue;
+		ceilings[ceiling_count++] = entry->ceiling;
+	}
+	for (int i = 0; i < ceiling_count; i++)
+		if (exceeds(&ceilings[i]))
+			lower_to(&ceilings[i]);
+}
+
+void
+ceiling_set_for_transaction(const TenantEntry *tenant)
+{
+	is_of_session = false;
+	set_ceilings(tenant);
+}
+
+void
+ceiling_set_for_session(const TenantEntry *tenant)
+{
+	is_of_session = true;
+	set_ceilings(tenant);
+}
+
+void
+ceiling_clear(void)
+{
+	if (!is_of_session)
+		ceiling_count = 0;
+}
+
+void
+ceiling_enforce(bool was_set)
+{
+	if (IsParallelWorker())
+		return;
+	for (int i = 0; i < ceiling_count; i++)
+	{
+		if (likely(!exceeds(&ceilings[i])))
+			continue;
+		if (was_set)
+			ereport(
+				ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to set parameter \"%s\"", kinds[ceilings[i].kind].name),
+				errdetail("The ceiling for this tenant is %s.", ceilings[i].value));
+		/* In a parallel operation no setting may change; the next statement comes here again. */
+		if (!IsInParallelMode())
+			lower_to(&ceilings[i]);
+	}
+}
+
+/* ceiling_set(setting text, value text, plan text) → tenancy.ceiling */
+TENANCY_FUNCTION(ceiling_set)
+{
+	char *setting = required_text(fcinfo, 0, "setting");
+	char *value = required_text(fcinfo, 1, "value");
+	char *plan = optional_text(fcinfo, 2);
+	int kind = find_kind(setting);
+
+	if (kind < 0)
+	{
+		StringInfoData names;
+
+		initStringInfo(&names);
+		for (int i = 0; i < lengthof(kinds); i++)
+			appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", kinds[i].name);
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("setting \"%s\" has no ceiling", setting),
+				errdetail("Those that have: %s.", names.data));
+	}
+	if (strlen(value) >= sizeof(ceilings[0].value))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid value for setting \"%s\": \"%s\"", setting, value));
+	(void) parse_limit(kind, value);
+	if (plan != NULL &&
+		gate_run(&ceiling_plan_exists, EXPECT_AT_MOST_ONE, gate_text(plan))->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("plan \"%s\" does not exist", plan));
+	PG_RETURN_DATUM(
+		row_datum(gate_run(&ceiling_upsert, EXPECT_ONE, gate_text(plan == NULL ? "*" : plan),
+						   gate_text(setting), gate_text(value)),
+				  0, 0));
+}

@@ -1,0 +1,291 @@
+/*
+ * context/login.c
+ *		Logins that belong to one tenant.
+ *
+ * An application with a process per tenant, a BI tool or psql does not enter: it works
+ * in autocommit, and no hook precedes the resolution of names.  So the login's settings
+ * in this database make it the tenant's role with the tenant's search path from its
+ * start, and the tenant is a function of session_user.  A session that resets its role is
+ * a login that may do nothing, and is still that tenant.
+ *
+ * The row of tenancy.tenant_login is read by its index in a catalog snapshot: the first
+ * statement may be SET TRANSACTION, before which no snapshot may be taken.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "catalog/registry.h"
+#include "context/ceiling.h"
+#include "context/context.h"
+#include "context/login.h"
+#include "core/clock.h"
+#include "core/function.h"
+#include "core/id.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/parallel.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/* Columns of tenancy.tenant_login. */
+enum
+{
+	LOGIN_ROLE_NAME = 1,
+	LOGIN_TENANT_ID = 2,
+	LOGIN_OWN_CATALOG = 3
+};
+
+GATE_STATEMENT(login_insert,
+			   "INSERT INTO tenancy.tenant_login AS l (role_name, tenant_id, own_catalog, bound_at)"
+			   " VALUES ($1, $2, $3, $4)"
+			   " ON CONFLICT (role_name) DO UPDATE SET own_catalog = excluded.own_catalog"
+			   "    WHERE l.tenant_id = excluded.tenant_id"
+			   " RETURNING l",
+			   NAMEOID, UUIDOID, BOOLOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	login_delete,
+	"DELETE FROM tenancy.tenant_login AS l WHERE l.role_name = $1 RETURNING l, l.tenant_id",
+	NAMEOID);
+GATE_STATEMENT(other_memberships,
+			   "SELECT pg_catalog.pg_get_userbyid(m.roleid) FROM pg_catalog.pg_auth_members m"
+			   " WHERE m.member = $1 AND m.roleid <> $2 LIMIT 1",
+			   OIDOID, OIDOID);
+
+static struct
+{
+	bool is_known;
+	bool is_resolving;
+	Oid session_user;
+	uint64 generation; /* of the registry, when it was read */
+	bool is_bound;
+	bool has_own_catalog;
+	pg_uuid_t tenant;
+	bool is_usable; /* checked by login_require_usable() */
+} login;
+
+static void
+read_login(const char *name)
+{
+	Oid table = extension_relation("tenant_login");
+	Oid index = extension_relation("tenant_login_pkey");
+	Relation relation;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	NameData role_name;
+
+	login.is_bound = false;
+	/* The extension is being created or dropped. */
+	if (!OidIsValid(table) || !OidIsValid(index))
+		return;
+	namestrcpy(&role_name, name);
+	relation = table_open(table, AccessShareLock);
+	ScanKeyInit(&key, LOGIN_ROLE_NAME, BTEqualStrategyNumber, F_NAMEEQ, NameGetDatum(&role_name));
+	scan = systable_beginscan(relation, index, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool is_null;
+
+		login.is_bound = true;
+		login.tenant = *DatumGetUUIDP(
+			heap_getattr(tuple, LOGIN_TENANT_ID, RelationGetDescr(relation), &is_null));
+		login.has_own_catalog = DatumGetBool(
+			heap_getattr(tuple, LOGIN_OWN_CATALOG, RelationGetDescr(relation), &is_null));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+static void
+resolve(void)
+{
+	uint64 generation = registry_generation();
+	char *name;
+
+	if (login.is_resolving || !IsTransactionState() || IsParallelWorker() || !extension_is_ready())
+		return;
+	login.is_resolving = true;
+	PG_TRY();
+	{
+		login.session_user = GetSessionUserId();
+		name = GetUserNameFromId(login.session_user, true);
+		login.is_bound = false;
+		if (name != NULL)
+			read_login(name);
+		login.generation = generation;
+		login.is_usable = false;
+		login.is_known = true;
+		context_publish_login(login.is_bound ? &login.tenant : NULL);
+	}
+	PG_FINALLY();
+	{
+		login.is_resolving = false;
+	}
+	PG_END_TRY();
+}
+
+static inline bool
+is_current(void)
+{
+	return login.is_known && login.session_user == GetSessionUserId() &&
+		   login.generation == registry_generation();
+}
+
+const pg_uuid_t *
+login_tenant(void)
+{
+	if (unlikely(!is_current()))
+		resolve();
+	return login.is_known && login.is_bound ? &login.tenant : NULL;
+}
+
+bool
+login_has_own_catalog(void)
+{
+	return login_tenant() != NULL && login.has_own_catalog;
+}
+
+static void
+require_no_other_membership(Oid role, Oid tenant_role)
+{
+	GateRows *rows =
+		gate_run(&other_memberships, EXPECT_AT_MOST_ONE, gate_oid(role), gate_oid(tenant_role));
+
+	if (rows->count > 0)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" has rights that no tenant may have",
+					   GetUserNameFromId(role, false)),
+				errdetail("It is a member of role \"%s\".", row_text(rows, 0, 0)),
+				errhint("A bound login may be a member of its tenant's role only."));
+}
+
+void
+login_require_usable(void)
+{
+	TenantEntry *tenant;
+	Oid role;
+
+	if (login_tenant() == NULL || likely(login.is_usable) || login.is_resolving ||
+		IsParallelWorker())
+		return;
+	/* What is asked below passes through the hooks that called. */
+	login.is_resolving = true;
+	PG_TRY();
+	{
+		tenant = registry_get(&login.tenant);
+		role = context_require_enterable(tenant);
+		context_require_plain_role(login.session_user,
+								   GetUserNameFromId(login.session_user, false));
+		require_no_other_membership(login.session_user, role);
+		ceiling_set_for_session(tenant);
+		login.is_usable = true;
+	}
+	PG_FINALLY();
+	{
+		login.is_resolving = false;
+	}
+	PG_END_TRY();
+}
+
+static void
+require_may_bind(Oid role, const char *name, const TenantEntry *tenant, Oid tenant_role)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool can_login;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role %u does not exist", role));
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!can_login || role == tenant_role)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("role \"%s\" is not a login of its own", name),
+				errhint("CREATE ROLE … LOGIN makes one."));
+	if (role == GetSessionUserId())
+		ereport(ERROR, errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("cannot bind the login of this session"));
+	context_require_plain_role(role, name);
+	require_no_other_membership(role, tenant_role);
+}
+
+/* tenant_login_bind(role regrole, tenant regtenant, own_catalog boolean) → tenancy.tenant_login */
+TENANCY_FUNCTION(tenant_login_bind)
+{
+	Oid role;
+	const char *name;
+	const char *quoted;
+	const char *database;
+	TenantEntry *tenant;
+	Oid tenant_role;
+	GateRows *rows;
+
+	require_argument(fcinfo, 0, "role");
+	require_argument(fcinfo, 2, "own_catalog");
+	context_require_none("binding a login");
+	role = PG_GETARG_OID(0);
+	tenant = registry_get(required_uuid(fcinfo, 1, "tenant"));
+	tenant_role = context_require_enterable(tenant);
+	name = GetUserNameFromId(role, true);
+	if (name == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role %u does not exist", role));
+	require_may_bind(role, name, tenant, tenant_role);
+
+	rows = gate_run(&login_insert, EXPECT_AT_MOST_ONE, gate_name(name), gate_uuid(&tenant->id),
+					gate_bool(PG_GETARG_BOOL(2)), gate_timestamptz(clock_now()));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("role \"%s\" is bound to another tenant", name),
+				errhint("Unbind it first, by tenant_login_unbind()."));
+
+	quoted = quote_identifier(name);
+	database = quote_identifier(get_database_name(MyDatabaseId));
+	gate_run_as_superuser(psprintf("ALTER ROLE %s NOINHERIT", quoted));
+	gate_run_as_superuser(psprintf("GRANT %s TO %s", quote_identifier(tenant->role), quoted));
+	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s SET role = %s", quoted, database,
+								   quote_literal_cstr(tenant->role)));
+	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s", quoted,
+								   database, context_search_path(tenant)));
+	PG_RETURN_DATUM(row_datum(rows, 0, 0));
+}
+
+/* tenant_login_unbind(role regrole) → tenancy.tenant_login */
+TENANCY_FUNCTION(tenant_login_unbind)
+{
+	const char *name;
+	const char *quoted;
+	const char *database;
+	GateRows *rows;
+	TenantEntry *tenant;
+
+	require_argument(fcinfo, 0, "role");
+	context_require_none("unbinding a login");
+	name = GetUserNameFromId(PG_GETARG_OID(0), true);
+	if (name == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("role %u does not exist", PG_GETARG_OID(0)));
+	rows = gate_run(&login_delete, EXPECT_AT_MOST_ONE, gate_name(name));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("role \"%s\" is not bound to a tenant", name));
+	quoted = quote_identifier(name);
+	database = quote_identifier(get_database_name(MyDatabaseId));
+	tenant = registry_get(row_uuid(rows, 0, 1));
+	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s RESET role", quoted, database));
+	gate_run_as_superuser(
+		psprintf("ALTER ROLE %s IN DATABASE %s RESET search_path", quoted, database));
+	if (OidIsValid(get_role_oid(tenant->role, true)))
+		gate_run_as_superuser(
+			psprintf("REVOKE %s FROM %s", quote_identifier(tenant->role), quoted));
+	PG_RETURN_DATUM(row_datum(rows, 0, 0));
+}
