@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_db_role_setting.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -29,6 +30,7 @@
 #include "utils/bytea.h"
 #include "utils/float.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -208,6 +210,34 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 	SPI_finish();
 	switch_back(&scope);
 	return rows;
+}
+
+void
+gate_set_role_setting(Oid role, const char *name, const char *value)
+{
+	VariableSetStmt *statement = makeNode(VariableSetStmt);
+	int level = NewGUCNestLevel();
+	List *names = NIL;
+	ListCell *cell;
+
+	statement->kind = value == NULL ? VAR_RESET : VAR_SET_VALUE;
+	statement->name = pstrdup(name);
+	if (value != NULL && !SplitIdentifierString(pstrdup(value), ',', &names))
+		elog(ERROR, "invalid list of names \"%s\"", value);
+	foreach (cell, names)
+	{
+		A_Const *constant = makeNode(A_Const);
+
+		constant->val.sval.type = T_String;
+		constant->val.sval.sval = lfirst(cell);
+		statement->args = lappend(statement->args, constant);
+	}
+	/* That the caller itself could not SET ROLE so is no news. */
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	AlterSetting(MyDatabaseId, role, statement);
+	CommandCounterIncrement();
+	AtEOXact_GUC(true, level);
 }
 
 void

@@ -119,6 +119,13 @@ extern void gate_return_rows(FunctionCallInfo fcinfo, const GateRows *rows);
 extern void gate_run_as_superuser(const char *sql);
 
 /*
+ * ALTER ROLE … IN DATABASE (this one) SET name = value, or RESET for a NULL value; the value
+ * is a name or a list of names, quoted.  PostgreSQL refuses the setting "role" to a changed user,
+ * so this writes the catalog itself; 42501 within a security-definer function.
+ */
+extern void gate_set_role_setting(Oid role, const char *name, const char *value);
+
+/*
  * SQL over users' objects, between gate_enter() and gate_leave(): as "role", in a
  * restricted operation, with the search path given (pg_temp comes last by itself).
  * An error needs no gate_leave(): the end of the (sub)transaction restores.

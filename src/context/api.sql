@@ -57,12 +57,12 @@ CREATE OR REPLACE FUNCTION tenancy.is_own_namespace(namespace oid) RETURNS boole
 AS 'MODULE_PATHNAME', 'tenancy_is_own_namespace'
 LANGUAGE C STRICT STABLE PARALLEL SAFE LEAKPROOF COST 1;
 COMMENT ON FUNCTION tenancy.is_own_namespace(oid) IS
-'Whether a schema is no other tenant''s than the current one: what sessions with own_catalog see in the system catalogs. namespace: its oid. Rights: anybody.';
+'Whether a schema is the current tenant''s, the system''s, or one that is no tenant''s and that the session may use: what sessions with own_catalog see in the system catalogs. namespace: its oid. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION tenancy.is_own_namespace(oid) TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION tenancy.is_own_relation(relation oid) RETURNS boolean
 AS 'MODULE_PATHNAME', 'tenancy_is_own_relation'
 LANGUAGE C STRICT STABLE PARALLEL SAFE LEAKPROOF COST 1;
 COMMENT ON FUNCTION tenancy.is_own_relation(oid) IS
-'Whether a relation is no other tenant''s than the current one''s. relation: its oid. Rights: anybody.';
+'The same for the schema of a relation: tenancy.is_own_namespace(). relation: its oid. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION tenancy.is_own_relation(oid) TO PUBLIC;

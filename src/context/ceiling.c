@@ -21,6 +21,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 
 typedef enum CeilingType
 {
@@ -119,6 +120,15 @@ exceeds(const Ceiling *ceiling)
 	return value > ceiling->limit || value == kinds[ceiling->kind].unlimited;
 }
 
+/* The statement that runs began without a limit, or with a higher one. */
+static void
+start_timer(const Ceiling *ceiling)
+{
+	if (kinds[ceiling->kind].variable == &StatementTimeout && StatementTimeout > 0 &&
+		!get_timeout_active(STATEMENT_TIMEOUT))
+		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+}
+
 /* An override becomes what RESET returns to; it is of the session and no rollback undoes it. */
 static void
 lower_to(const Ceiling *ceiling)
@@ -130,6 +140,7 @@ lower_to(const Ceiling *ceiling)
 	if (is_of_session && exceeds(ceiling))
 		(void) set_config_option(kinds[ceiling->kind].name, ceiling->value, PGC_SUSET,
 								 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	start_timer(ceiling);
 }
 
 /* Range and words are known to the setting itself, so it is tried for a moment. */
@@ -234,9 +245,15 @@ ceiling_enforce(bool was_set)
 	{
 		if (likely(!exceeds(&ceilings[i])))
 			continue;
+		/* Programs ask for no limit as a matter of course, as pg_dump does: they get what there is.
+		 */
 		if (was_set)
 			ereport(
-				ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				is_of_session &&
+						current_value(ceilings[i].kind) == kinds[ceilings[i].kind].unlimited
+					? WARNING
+					: ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied to set parameter \"%s\"", kinds[ceilings[i].kind].name),
 				errdetail("The ceiling for this tenant is %s.", ceilings[i].value));
 		/* In a parallel operation no setting may change; the next statement comes here again. */

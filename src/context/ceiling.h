@@ -17,6 +17,7 @@ extern void ceiling_clear(void);
 
 /*
  * Before and after a statement of a tenant: what RESET or a function brought above a
- * ceiling is lowered again, silently; what the statement SET is refused (42501).
+ * ceiling is lowered again, silently; what the statement SET is refused (42501), but for
+ * a bound login that asks for no limit at all, which is warned and gets the ceiling.
  */
 extern void ceiling_enforce(bool was_set);

@@ -29,7 +29,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -71,6 +70,7 @@ static struct
 	bool has_own_catalog;
 	pg_uuid_t tenant;
 	bool is_usable; /* checked by login_require_usable() */
+	bool is_orphan; /* was bound when the session began, and is so no more */
 } login;
 
 static void
@@ -111,6 +111,7 @@ static void
 resolve(void)
 {
 	uint64 generation = registry_generation();
+	Oid session_user = GetSessionUserId();
 	char *name;
 
 	if (login.is_resolving || !IsTransactionState() || IsParallelWorker() || !extension_is_ready())
@@ -118,11 +119,20 @@ resolve(void)
 	login.is_resolving = true;
 	PG_TRY();
 	{
-		login.session_user = GetSessionUserId();
-		name = GetUserNameFromId(login.session_user, true);
+		bool was_bound = login.is_known && login.is_bound;
+		Oid previous_user = login.session_user;
+		pg_uuid_t previous_tenant = login.tenant;
+
+		login.session_user = session_user;
+		name = GetUserNameFromId(session_user, true);
 		login.is_bound = false;
 		if (name != NULL)
 			read_login(name);
+		/* The session still has the role that it began with. */
+		if (session_user != previous_user)
+			login.is_orphan = false;
+		else if (was_bound && !(login.is_bound && id_equal(&previous_tenant, &login.tenant)))
+			login.is_orphan = true;
 		login.generation = generation;
 		login.is_usable = false;
 		login.is_known = true;
@@ -173,11 +183,15 @@ require_no_other_membership(Oid role, Oid tenant_role)
 void
 login_require_usable(void)
 {
+	const pg_uuid_t *bound = login_tenant();
 	TenantEntry *tenant;
 	Oid role;
 
-	if (login_tenant() == NULL || likely(login.is_usable) || login.is_resolving ||
-		IsParallelWorker())
+	if (unlikely(login.is_orphan))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("this login is not bound to its tenant any more"),
+				errhint("Connect again."));
+	if (bound == NULL || likely(login.is_usable) || login.is_resolving || IsParallelWorker())
 		return;
 	/* What is asked below passes through the hooks that called. */
 	login.is_resolving = true;
@@ -225,7 +239,6 @@ TENANCY_FUNCTION(tenant_login_bind)
 	Oid role;
 	const char *name;
 	const char *quoted;
-	const char *database;
 	TenantEntry *tenant;
 	Oid tenant_role;
 	GateRows *rows;
@@ -239,23 +252,19 @@ TENANCY_FUNCTION(tenant_login_bind)
 	name = GetUserNameFromId(role, true);
 	if (name == NULL)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role %u does not exist", role));
-	require_may_bind(role, name, tenant, tenant_role);
-
 	rows = gate_run(&login_insert, EXPECT_AT_MOST_ONE, gate_name(name), gate_uuid(&tenant->id),
 					gate_bool(PG_GETARG_BOOL(2)), gate_timestamptz(clock_now()));
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("role \"%s\" is bound to another tenant", name),
 				errhint("Unbind it first, by tenant_login_unbind()."));
+	require_may_bind(role, name, tenant, tenant_role);
 
 	quoted = quote_identifier(name);
-	database = quote_identifier(get_database_name(MyDatabaseId));
 	gate_run_as_superuser(psprintf("ALTER ROLE %s NOINHERIT", quoted));
 	gate_run_as_superuser(psprintf("GRANT %s TO %s", quote_identifier(tenant->role), quoted));
-	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s SET role = %s", quoted, database,
-								   quote_literal_cstr(tenant->role)));
-	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s SET search_path = %s", quoted,
-								   database, context_search_path(tenant)));
+	gate_set_role_setting(role, "role", quote_identifier(tenant->role));
+	gate_set_role_setting(role, "search_path", context_search_path(tenant));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }
 
@@ -264,7 +273,6 @@ TENANCY_FUNCTION(tenant_login_unbind)
 {
 	const char *name;
 	const char *quoted;
-	const char *database;
 	GateRows *rows;
 	TenantEntry *tenant;
 
@@ -279,11 +287,9 @@ TENANCY_FUNCTION(tenant_login_unbind)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("role \"%s\" is not bound to a tenant", name));
 	quoted = quote_identifier(name);
-	database = quote_identifier(get_database_name(MyDatabaseId));
 	tenant = registry_get(row_uuid(rows, 0, 1));
-	gate_run_as_superuser(psprintf("ALTER ROLE %s IN DATABASE %s RESET role", quoted, database));
-	gate_run_as_superuser(
-		psprintf("ALTER ROLE %s IN DATABASE %s RESET search_path", quoted, database));
+	gate_set_role_setting(PG_GETARG_OID(0), "role", NULL);
+	gate_set_role_setting(PG_GETARG_OID(0), "search_path", NULL);
 	if (OidIsValid(get_role_oid(tenant->role, true)))
 		gate_run_as_superuser(
 			psprintf("REVOKE %s FROM %s", quote_identifier(tenant->role), quoted));

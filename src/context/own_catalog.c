@@ -19,10 +19,12 @@
 #include "context/context.h"
 #include "context/login.h"
 #include "context/own_catalog.h"
+#include "core/compat.h"
 #include "core/function.h"
 #include "core/id.h"
 
 #include "access/transam.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_attrdef.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -142,14 +144,18 @@ own_catalog_filter(Query *query)
 	(void) filter_walker((Node *) query, NULL);
 }
 
+/* The tenant's own, the system's, and what its role may use of the rest. */
 static bool
 is_own_schema(Oid schema)
 {
 	const pg_uuid_t *tenant = context_tenant();
 	pg_uuid_t owner;
 
-	return tenant == NULL || registry_schema_scope(schema, &owner) != SCOPE_TENANT ||
-		   id_equal(&owner, tenant);
+	if (tenant == NULL || schema < FirstNormalObjectId || isTempOrTempToastNamespace(schema))
+		return true;
+	if (registry_schema_scope(schema, &owner) == SCOPE_TENANT)
+		return id_equal(&owner, tenant);
+	return compat_may_use(schema, GetUserId());
 }
 
 /* tenancy.is_own_namespace(namespace oid) → boolean */
