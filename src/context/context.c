@@ -313,6 +313,8 @@ context_enter(const TenantEntry *tenant, const char *actor)
 	/* From here on nothing fails half way: first what can raise, then the state. */
 	(void) set_config_option("search_path", context_search_path(tenant), PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	ceiling_set_for_transaction(tenant);
 	current.actor = actor == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, actor);
 	current.tenant = tenant->id;

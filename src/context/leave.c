@@ -11,8 +11,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/gate.h"
+#include "context/context.h"
 #include "context/leave.h"
 #include "core/compat.h"
+#include "core/function.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -27,6 +30,29 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+GATE_STATEMENT(leftovers,
+			   "SELECT 'temporary relation', c.relname::text FROM pg_catalog.pg_class c"
+			   "  WHERE c.relnamespace = pg_catalog.pg_my_temp_schema()"
+			   " UNION ALL SELECT 'prepared statement', p.name"
+			   "  FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql"
+			   " UNION ALL SELECT 'cursor', c.name FROM pg_catalog.pg_cursors c WHERE c.is_holdable"
+			   " UNION ALL SELECT 'channel', l FROM pg_catalog.pg_listening_channels() l"
+			   " UNION ALL SELECT 'advisory lock', pg_catalog.concat_ws(' ', k.classid, k.objid)"
+			   "  FROM pg_catalog.pg_locks k"
+			   "  WHERE k.locktype = 'advisory' AND k.pid = pg_catalog.pg_backend_pid()"
+			   " LIMIT 1",
+			   InvalidOid);
+
+/* What poolers follow themselves, so that each client finds its own. */
+static const char *const followed_settings[] = {
+	"application_name",
+	"client_encoding",
+	"DateStyle",
+	"IntervalStyle",
+	"standard_conforming_strings",
+	"TimeZone",
+};
 
 static bool are_settings_touched = false;
 static List *prepared_names = NIL; /* of char *, in TopTransactionContext */
@@ -149,4 +175,37 @@ leave_at_end(void)
 	are_settings_touched = false;
 	LockReleaseAll(USER_LOCKMETHOD, true);
 	ResetSequenceCaches();
+}
+
+static void
+refuse_leftover(const char *kind, const char *name)
+{
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("this connection is not clean"), errdetail("It has the %s \"%s\".", kind, name),
+			errhint("DISCARD ALL cleans it."));
+}
+
+/* connection_check() → boolean */
+TENANCY_FUNCTION(connection_check)
+{
+	int count;
+	struct config_generic **settings = compat_guc_variables(&count);
+	GateRows *rows;
+
+	if (context_tenant() != NULL)
+		refuse_leftover("tenant", "current_tenant()");
+	for (int i = 0; i < count; i++)
+	{
+		bool is_followed = false;
+
+		for (int j = 0; j < lengthof(followed_settings); j++)
+			is_followed |= strcmp(settings[i]->name, followed_settings[j]) == 0;
+		if (settings[i]->source == PGC_S_SESSION && !is_followed &&
+			(settings[i]->flags & GUC_NO_RESET_ALL) == 0)
+			refuse_leftover("setting", settings[i]->name);
+	}
+	rows = gate_run_array(&leftovers, EXPECT_AT_MOST_ONE, NULL, 0);
+	if (rows->count > 0)
+		refuse_leftover(row_text(rows, 0, 0), row_text(rows, 0, 1));
+	PG_RETURN_BOOL(true);
 }

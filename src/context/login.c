@@ -203,6 +203,8 @@ login_require_usable(void)
 								   GetUserNameFromId(login.session_user, false));
 		require_no_other_membership(login.session_user, role);
 		ceiling_set_for_session(tenant);
+		(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
+								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 		login.is_usable = true;
 	}
 	PG_FINALLY();

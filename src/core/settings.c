@@ -18,6 +18,7 @@
 char *setting_allowed_functions;
 int setting_billing_grace;
 char *setting_compatible_settings;
+char *setting_current_tenant;
 int setting_max_databases;
 int setting_max_runners;
 int setting_max_tenants;
@@ -102,6 +103,18 @@ static const Setting settings[] = {
 		.what = "Names of settings that show the id of the current tenant.",
 		.when = "For applications whose policies read current_setting('app.current_tenant_id'): "
 				"the names listed here cannot be SET by anybody and follow the tenant context.",
+	},
+	{
+		.name = "tenancy.current_tenant",
+		.type = SETTING_STRING,
+		.variable = &setting_current_tenant,
+		.context = PGC_INTERNAL,
+		.flags = GUC_REPORT | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+		.boot.string = "",
+		.what = "Reports the id of the tenant that the session is in to the client.",
+		.when =
+			"Nobody can set it, and nothing is decided by it: current_tenant_id() is the tenant. "
+			"The protocol reports each change, so that a driver or a pooler can see it.",
 	},
 	{
 		.name = "tenancy.max_databases",

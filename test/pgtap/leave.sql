@@ -110,6 +110,15 @@ SELECT throws_ok('SELECT ' || :'globex_schema' || '.whisper()', '42501', NULL, '
 SELECT throws_ok(format('SELECT %L::regclass', :'globex_schema' || '.note'), '42501', NULL, 'another tenant''s table as regclass');
 COMMIT;
 
+-- reported to the client
+SET ROLE lv_app;
+BEGIN;
+SELECT tenant_context_set('acme') \g /dev/null
+SELECT is(current_setting('tenancy.current_tenant'), current_tenant_id()::text, 'the tenant is reported');
+SELECT throws_ok($$SET tenancy.current_tenant = 'x'$$, '55P02', NULL, 'by nobody else');
+COMMIT;
+SELECT is(current_setting('tenancy.current_tenant'), '', 'until the transaction ends');
+
 -- ceilings
 RESET ROLE;
 SELECT is((ceiling_set('work_mem', '8MB')).value, '8MB', 'a ceiling for all plans');

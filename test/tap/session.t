@@ -64,6 +64,17 @@ sql "CREATE VIEW public.peek AS SELECT * FROM $globex.note; GRANT SELECT ON publ
 like "$(as app "BEGIN; SELECT tenant_context_set('acme') IS NULL; SELECT * FROM public.peek; COMMIT")" '42501' "a superuser's view"
 like "$(as app "BEGIN; SELECT tenant_context_set('acme') IS NULL; SELECT public.peek(); COMMIT")" '42501' "a superuser's security-definer function"
 
+# is the connection clean?
+is "$(as app "SELECT connection_check()")" t "a new connection is clean"
+is "$(as app "BEGIN; SELECT tenant_context_set('acme') IS NULL; SET work_mem = '1MB'; CREATE TEMP TABLE t (i integer); PREPARE p AS SELECT 1; COMMIT" "SELECT connection_check()")" "f
+t" "so is one that a tenant has used"
+is "$(as app "SET TimeZone = 'UTC'" "SELECT connection_check()")" t "and one with a setting that poolers follow"
+for leftover in "SET work_mem = '1MB'" "SET my.note = 'x'" "CREATE TEMP TABLE t (i integer)" "PREPARE p AS SELECT 1" "LISTEN x" "SELECT pg_advisory_lock(1)" \
+	"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT"; do
+	like "$(as app "$leftover" "SELECT connection_check()")" '55000' "not one with what is left by: $leftover"
+	is "$(as app "$leftover" "DISCARD ALL" "SELECT connection_check()" | grep .)" t "DISCARD ALL cleans it"
+done
+
 # the library without the extension, and the extension without the library
 is "$(psql -XAtqc "CREATE TABLE t (i integer); INSERT INTO t VALUES (1); SELECT * FROM t" plain)" 1 "a database without the extension is left alone"
 like "$(psql -XAtq plain -v VERBOSITY=verbose -c "SELECT 'acme'::regtype" 2>&1)" 42704 "errors there are PostgreSQL's"
