@@ -17,8 +17,10 @@
 #include "core/function.h"
 #include "core/id.h"
 
+#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/transam.h"
+#include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -201,6 +203,26 @@ registry_schema_scope(Oid schema, pg_uuid_t *tenant)
 	return scope;
 }
 
+/* A table that looks as if it held rows of many tenants, which nothing tells apart. */
+static bool
+is_unfiltered(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool is_candidate;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		is_candidate =
+			(form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE) &&
+			form->relpersistence != RELPERSISTENCE_TEMP && !form->relrowsecurity;
+	}
+	ReleaseSysCache(tuple);
+	return is_candidate && get_attnum(relid, "tenant_id") != InvalidAttrNumber;
+}
+
 RelationScope
 registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 {
@@ -226,6 +248,8 @@ registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 	if (scope == SCOPE_NONE && OidIsValid(schema) && schema != extension_tables_schema() &&
 		gate_run(&table_is_shared, EXPECT_AT_MOST_ONE, gate_oid(relid))->count == 1)
 		scope = SCOPE_SHARED;
+	if (scope == SCOPE_NONE && schema != extension_tables_schema() && is_unfiltered(relid))
+		scope = SCOPE_UNFILTERED;
 	remember(&relation_scopes, relid, scope, tenant, seen);
 	return scope;
 }

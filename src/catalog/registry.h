@@ -33,9 +33,10 @@ extern TenantEntry *registry_get(const pg_uuid_t *id);
 
 typedef enum RelationScope
 {
-	SCOPE_NONE,   /* no business of ours */
-	SCOPE_TENANT, /* lies in a schema of a tenant */
-	SCOPE_SHARED  /* holds rows of many tenants, registered by tenant_table_register() */
+	SCOPE_NONE,      /* no business of ours */
+	SCOPE_TENANT,    /* lies in a schema of a tenant */
+	SCOPE_SHARED,    /* holds rows of many tenants, registered by tenant_table_register() */
+	SCOPE_UNFILTERED /* has a tenant_id, but is not registered and has no row security */
 } RelationScope;
 
 /*

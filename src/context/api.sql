@@ -73,3 +73,52 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.connection_check() IS
 'Whether this connection can be given to another client: for server_check_query of PgBouncer, which closes a connection where it fails. Clean is a connection without a tenant, temporary relations, statements prepared by SQL, cursors WITH HOLD, LISTEN, session-level advisory locks, and settings that were SET but for those that poolers follow themselves. Result: true. Errors: 55000 naming the first leftover. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION @extschema@.connection_check() TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_setval(regclass, bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_setval'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION tenancy.own_setval(regclass, bigint) IS
+'setval() for the tenant''s own sequences: what takes its place in a tenant session. Arguments and result: those of setval(). Errors: 42501 for another sequence. Rights: those of setval().';
+GRANT EXECUTE ON FUNCTION tenancy.own_setval(regclass, bigint) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_setval_called(regclass, bigint, boolean) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_setval'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION tenancy.own_setval_called(regclass, bigint, boolean) IS
+'setval() for the tenant''s own sequences: what takes its place in a tenant session. Arguments and result: those of setval(). Errors: 42501 for another sequence. Rights: those of setval().';
+GRANT EXECUTE ON FUNCTION tenancy.own_setval_called(regclass, bigint, boolean) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_relation_size(regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_relation_size'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.own_relation_size(regclass) IS
+'pg_relation_size() for the tenant''s own relations: what takes its place in a tenant session. Arguments and result: those of pg_relation_size(); null for other relations. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.own_relation_size(regclass) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_fork_size(regclass, text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_relation_size'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.own_fork_size(regclass, text) IS
+'pg_relation_size() for the tenant''s own relations: what takes its place in a tenant session. Arguments and result: those of pg_relation_size(); null for other relations. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.own_fork_size(regclass, text) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_table_size(regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_table_size'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.own_table_size(regclass) IS
+'pg_table_size() for the tenant''s own relations: what takes its place in a tenant session. Arguments and result: those of pg_table_size(); null for other relations. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.own_table_size(regclass) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_indexes_size(regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_indexes_size'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.own_indexes_size(regclass) IS
+'pg_indexes_size() for the tenant''s own relations: what takes its place in a tenant session. Arguments and result: those of pg_indexes_size(); null for other relations. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.own_indexes_size(regclass) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.own_total_relation_size(regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_own_total_relation_size'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.own_total_relation_size(regclass) IS
+'pg_total_relation_size() for the tenant''s own relations: what takes its place in a tenant session. Arguments and result: those of pg_total_relation_size(); null for other relations. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.own_total_relation_size(regclass) TO PUBLIC;

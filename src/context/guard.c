@@ -32,7 +32,8 @@ typedef enum Refusal
 	ALLOWED,
 	OTHER_TENANT,
 	NO_CONTEXT,
-	NOT_FILTERED
+	NOT_FILTERED,
+	NOT_REGISTERED
 } Refusal;
 
 static const struct
@@ -46,6 +47,8 @@ static const struct
 					"Enter the tenant first, in the same transaction."},
 	[NOT_FILTERED] = {"Row security does not filter this access to a shared table.",
 					  "A view over a shared table must be security_invoker."},
+	[NOT_REGISTERED] = {"It has a column tenant_id, but nothing tells its rows apart.",
+						"tenant_table_register() makes it a shared table."},
 };
 
 static bool
@@ -81,6 +84,9 @@ judge(Oid relid, Oid role)
 			if (check_enable_rls(relid, role, true) != RLS_ENABLED && !InNoForceRLSOperation())
 				return NOT_FILTERED;
 			return ALLOWED;
+
+		case SCOPE_UNFILTERED:
+			return tenant == NULL || InNoForceRLSOperation() ? ALLOWED : NOT_REGISTERED;
 	}
 	return ALLOWED;
 }

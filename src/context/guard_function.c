@@ -12,19 +12,26 @@
  */
 #include "postgres.h"
 
+#include "catalog/extension.h"
 #include "catalog/registry.h"
 #include "context/context.h"
 #include "context/guard_function.h"
 #include "context/leave.h"
 #include "context/login.h"
 #include "core/compat.h"
+#include "core/function.h"
 #include "core/id.h"
 #include "core/settings.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -37,8 +44,9 @@ typedef enum FunctionGroup
 	GROUP_ADVISORY_LOCKS,
 	GROUP_LARGE_OBJECTS,
 	GROUP_NOTIFY,
-	GROUP_SESSION, /* shows what earlier clients of this connection left */
-	GROUP_SIGNAL,  /* stops other sessions */
+	GROUP_SEQUENCES, /* sets any sequence */
+	GROUP_SESSION,   /* shows what earlier clients of this connection left */
+	GROUP_SIGNAL,    /* stops other sessions */
 	GROUP_SIZES,
 	GROUP_STATISTICS
 } FunctionGroup;
@@ -52,6 +60,7 @@ static const struct
 	[GROUP_ADVISORY_LOCKS] = {"advisory_locks", "Advisory locks are shared by all tenants."},
 	[GROUP_LARGE_OBJECTS] = {"large_objects", "Large objects have no row security."},
 	[GROUP_NOTIFY] = {"notify", "Notifications are shared by all tenants."},
+	[GROUP_SEQUENCES] = {"sequences", "It would set a sequence that others use."},
 	[GROUP_SESSION] = {"session", "It shows what other clients of this connection prepared."},
 	[GROUP_SIGNAL] = {"signal", "It touches other sessions."},
 	[GROUP_SIZES] = {"sizes", "It tells the size of any relation."},
@@ -138,6 +147,8 @@ static GroupedFunction functions[] = {
 	{F_LOWRITE, GROUP_LARGE_OBJECTS},
 	{F_LO_TRUNCATE, GROUP_LARGE_OBJECTS},
 	{F_LO_TRUNCATE64, GROUP_LARGE_OBJECTS},
+	{F_SETVAL_REGCLASS_INT8, GROUP_SEQUENCES},
+	{F_SETVAL_REGCLASS_INT8_BOOL, GROUP_SEQUENCES},
 	{F_PG_RELATION_SIZE_REGCLASS, GROUP_SIZES},
 	{F_PG_RELATION_SIZE_REGCLASS_TEXT, GROUP_SIZES},
 	{F_PG_TABLE_SIZE, GROUP_SIZES},
@@ -282,4 +293,126 @@ guard_check_notify(void)
 {
 	if (context_tenant() != NULL)
 		check_system_function(F_PG_NOTIFY);
+}
+
+/*
+ * A tenant that owns_ddl writes functions that run with the rights of whoever touches its
+ * tables.  Those that came with a template belong to the tenant's owner and are trusted.
+ */
+void
+guard_check_superuser_call(Oid function)
+{
+	HeapTuple tuple;
+	Form_pg_proc form;
+	pg_uuid_t tenant;
+	bool is_tenants;
+
+	if (function < FirstNormalObjectId || !superuser())
+		return;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	is_tenants = !form->prosecdef &&
+				 registry_schema_scope(form->pronamespace, &tenant) == SCOPE_TENANT &&
+				 strcmp(GetUserNameFromId(form->proowner, true), registry_get(&tenant)->role) == 0;
+	ReleaseSysCache(tuple);
+	if (is_tenants)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("a superuser may not run function %s of a tenant", get_func_name(function)),
+				errdetail("The tenant wrote it, and it would run with your rights."),
+				errhint("Enter the tenant first, or SET ROLE to its owner."));
+}
+
+/* What is exchanged for what; the arguments are the same. */
+static const struct
+{
+	Oid function;
+	const char *own;
+	int argument_count;
+	Oid arguments[3];
+} exchanges[] = {
+	{F_SETVAL_REGCLASS_INT8, "own_setval", 2, {REGCLASSOID, INT8OID}},
+	{F_SETVAL_REGCLASS_INT8_BOOL, "own_setval_called", 3, {REGCLASSOID, INT8OID, BOOLOID}},
+	{F_PG_RELATION_SIZE_REGCLASS, "own_relation_size", 1, {REGCLASSOID}},
+	{F_PG_RELATION_SIZE_REGCLASS_TEXT, "own_fork_size", 2, {REGCLASSOID, TEXTOID}},
+	{F_PG_TABLE_SIZE, "own_table_size", 1, {REGCLASSOID}},
+	{F_PG_INDEXES_SIZE, "own_indexes_size", 1, {REGCLASSOID}},
+	{F_PG_TOTAL_RELATION_SIZE, "own_total_relation_size", 1, {REGCLASSOID}},
+};
+
+static bool
+exchange_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker(castNode(Query, node), exchange_walker, context, 0);
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr *call = castNode(FuncExpr, node);
+
+		for (int i = 0; i < lengthof(exchanges); i++)
+			if (call->funcid == exchanges[i].function)
+			{
+				call->funcid = LookupFuncName(
+					list_make2(makeString(TENANCY_SCHEMA), makeString(pstrdup(exchanges[i].own))),
+					exchanges[i].argument_count, exchanges[i].arguments, false);
+				break;
+			}
+	}
+	return expression_tree_walker(node, exchange_walker, context);
+}
+
+void
+guard_exchange_functions(Query *query)
+{
+	(void) exchange_walker((Node *) query, NULL);
+}
+
+/* Kept plans run without a tenant too, where all is as PostgreSQL has it. */
+static bool
+is_own(Oid relid)
+{
+	const pg_uuid_t *tenant = context_tenant();
+	pg_uuid_t owner;
+
+	return tenant == NULL ||
+		   (registry_schema_scope(get_rel_namespace(relid), &owner) == SCOPE_TENANT &&
+			id_equal(&owner, tenant)) ||
+		   isTempNamespace(get_rel_namespace(relid));
+}
+
+/* tenancy.own_setval(regclass, bigint), own_setval_called(regclass, bigint, boolean) → bigint */
+TENANCY_FUNCTION(own_setval)
+{
+	if (!is_own(PG_GETARG_OID(0)))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for sequence \"%s\"", get_rel_name(PG_GETARG_OID(0))),
+				errdetail("%s", groups[GROUP_SEQUENCES].detail));
+	return PG_NARGS() == 2 ? setval_oid(fcinfo) : setval3_oid(fcinfo);
+}
+
+/* The size of a relation that is not the tenant's is null. */
+#define OWN_SIZE(name)                                                                             \
+	TENANCY_FUNCTION(own_##name)                                                                   \
+	{                                                                                              \
+		if (!is_own(PG_GETARG_OID(0)))                                                             \
+			PG_RETURN_NULL();                                                                      \
+		return pg_##name(fcinfo);                                                                  \
+	}
+
+OWN_SIZE(table_size)
+OWN_SIZE(indexes_size)
+OWN_SIZE(total_relation_size)
+
+/* tenancy.own_relation_size(regclass), own_fork_size(regclass, text) → bigint */
+TENANCY_FUNCTION(own_relation_size)
+{
+	if (!is_own(PG_GETARG_OID(0)))
+		PG_RETURN_NULL();
+	if (PG_NARGS() == 2)
+		return pg_relation_size(fcinfo);
+	return DirectFunctionCall2(pg_relation_size, PG_GETARG_DATUM(0),
+							   PointerGetDatum(cstring_to_text("main")));
 }

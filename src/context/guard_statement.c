@@ -28,6 +28,7 @@
 #include "storage/lockdefs.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 
 /* What no tenant runs, whatever rights its role has got. */
@@ -76,9 +77,11 @@ static const NodeTag refused[] = {
 static void
 refuse(Node *statement, const char *detail)
 {
+	const char *command = CreateCommandName(statement);
+
 	ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			errmsg("permission denied for %s", CreateCommandName(statement)),
-			errdetail("%s", detail));
+			errmsg("a tenant may not %s", asc_tolower(command, strlen(command))),
+			detail == NULL ? 0 : errdetail("%s", detail));
 }
 
 static void
@@ -104,6 +107,7 @@ check_target(Node *statement, const RangeVar *name, const pg_uuid_t *tenant)
 	switch (registry_relation_scope(relid, &owner))
 	{
 		case SCOPE_NONE:
+		case SCOPE_UNFILTERED:
 			break;
 		case SCOPE_TENANT:
 			if (!id_equal(&owner, tenant))
@@ -146,6 +150,16 @@ check_targets(Node *statement, List *names, const pg_uuid_t *tenant)
 	}
 }
 
+/* Row security on a table that tells tenants apart is not the tenant's, wherever it is. */
+static void
+check_row_security(Node *statement, const RangeVar *name)
+{
+	Oid relid = RangeVarGetRelid(name, NoLock, true);
+
+	if (OidIsValid(relid) && get_attnum(relid, "tenant_id") != InvalidAttrNumber)
+		refuse(statement, "Row security of a table with a tenant_id stays.");
+}
+
 static void
 check_alter_table(AlterTableStmt *alter, const pg_uuid_t *tenant)
 {
@@ -156,6 +170,8 @@ check_alter_table(AlterTableStmt *alter, const pg_uuid_t *tenant)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, cell);
 
+		if (command->subtype == AT_DisableRowSecurity || command->subtype == AT_NoForceRowSecurity)
+			check_row_security((Node *) alter, alter->relation);
 		if (command->def == NULL)
 			continue;
 		if (IsA(command->def, Constraint) || IsA(command->def, ColumnDef))
@@ -241,7 +257,7 @@ check_on_connection(Node *statement)
 		case T_ListenStmt:
 		case T_UnlistenStmt:
 			if (context_is_entered())
-				refuse_in_pool("LISTEN");
+				refuse_in_pool("listening");
 			refuse(statement, "Notifications are shared by all tenants.");
 			break;
 		case T_NotifyStmt:
@@ -341,7 +357,7 @@ guard_check_statement(PlannedStmt *statement, bool is_read_only)
 	}
 	for (int i = 0; i < lengthof(refused); i++)
 		if (nodeTag(node) == refused[i])
-			refuse(node, "A tenant may not.");
+			refuse(node, NULL);
 	check_on_connection(node);
 	check_definition(node, tenant);
 

@@ -77,8 +77,9 @@ static const Setting settings[] = {
 		.boot.string = "",
 		.what =
 			"Groups of system functions that tenants may call although they reach past the tenant.",
-		.when = "Of activity, advisory_locks, large_objects, notify, session, signal, sizes and "
-				"statistics. An application that needs advisory locks or NOTIFY in a tenant "
+		.when = "Of activity, advisory_locks, large_objects, notify, sequences, session, "
+				"signal, sizes and statistics. An application that needs advisory locks or NOTIFY "
+				"in a tenant "
 				"context needs them here; tenants then share their keys and channels.",
 	},
 	{

@@ -31,6 +31,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
@@ -45,6 +46,7 @@ static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 static planner_hook_type previous_planner = NULL;
+static needs_fmgr_hook_type previous_needs_call = NULL;
 static ExecutorStart_hook_type previous_start = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
@@ -122,12 +124,25 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 	}
 }
 
+/* Every function that is not the server's own passes here before it is called, triggers too. */
+static bool
+on_needs_call(Oid function)
+{
+	if (extension_is_ready())
+		guard_check_superuser_call(function);
+	return previous_needs_call != NULL && previous_needs_call(function);
+}
+
 static PlannedStmt *
 on_planner(Query *query, const char *query_string, int cursor_options, ParamListInfo params)
 {
 	/* The gate's own statements see all. */
-	if (extension_is_ready() && login_has_own_catalog() && GetUserId() != extension_owner())
-		own_catalog_filter(query);
+	if (extension_is_ready() && context_tenant() != NULL && GetUserId() != extension_owner())
+	{
+		guard_exchange_functions(query);
+		if (login_has_own_catalog())
+			own_catalog_filter(query);
+	}
 	if (previous_planner)
 		return previous_planner(query, query_string, cursor_options, params);
 	return standard_planner(query, query_string, cursor_options, params);
@@ -265,12 +280,32 @@ utility_rows(const QueryCompletion *completion)
 			   : 0;
 }
 
+/*
+ * SET and SHOW come without a snapshot.  They get one, so that the first statement of a
+ * bound session finds its ceilings; not where SET TRANSACTION could still follow.
+ */
+static void
+prepare_login(Node *statement)
+{
+	if (ActiveSnapshotSet())
+		login_require_usable();
+	else if ((IsA(statement, VariableSetStmt) &&
+			  castNode(VariableSetStmt, statement)->kind != VAR_SET_MULTI) ||
+			 IsA(statement, VariableShowStmt))
+	{
+		if (login_tenant() == NULL || (IsTransactionBlock() && !FirstSnapshotSet))
+			return;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		login_require_usable();
+		PopActiveSnapshot();
+	}
+}
+
 /* What utility statements would do past the executor's check. */
 static void
 check_utility(Node *statement)
 {
-	if (ActiveSnapshotSet())
-		login_require_usable();
+	prepare_login(statement);
 	if (IsA(statement, LockStmt))
 		check_lock(castNode(LockStmt, statement));
 	else if (IsA(statement, RenameStmt) &&
@@ -380,6 +415,7 @@ hooks_install(void)
 	TAKE(ExecutorCheckPerms_hook, previous_check_permissions, on_check_permissions);
 	TAKE(object_access_hook, previous_object_access, on_object_access);
 	TAKE(ProcessUtility_hook, previous_utility, on_utility);
+	TAKE(needs_fmgr_hook, previous_needs_call, on_needs_call);
 	TAKE(planner_hook, previous_planner, on_planner);
 	TAKE(ExecutorStart_hook, previous_start, on_executor_start);
 	TAKE(ExecutorRun_hook, previous_run, on_executor_run);

@@ -50,7 +50,7 @@ check "there are settings to be sorted" < <([ "$(setting_names | wc -l)" -gt 5 ]
 check "one version everywhere" < <(wrong_versions)
 # test/run takes these folders, each by its pattern; a test anywhere else would not run.
 check "every test file is where test/run finds it" < <(find sql test -type f \( -name '*.sql' -o -name '*.spec' -o -name '*.t' \) |
-	grep -vE '^(sql/[^/]*\.sql|test/pgtap/[^/]*\.sql|test/isolation/specs/[^/]*\.spec|test/(tap|lint)/[^/]*\.t|test/tap/hostile_template\.sql|test/demo/portal\.sql)$')
+	grep -vE '^(sql/[^/]*\.sql|test/pgtap/[^/]*\.sql|test/isolation/specs/[^/]*\.spec|test/(tap|lint)/[^/]*\.t|test/tap/hostile_template\.sql|test/attacks/(roles|fixture)\.sql|test/demo/portal\.sql)$')
 check "every regression test has its expected output" < <(without '[ -e "expected/$(basename "${file%.sql}").out" ]' sql/*.sql)
 check "every test program can be executed" < <(without '[ -x "$file" ]' test/tap/*.t test/lint/*.t)
 check "nothing that is built is kept" < <(git ls-files 2>/dev/null | grep -E '\.(o|so|d)$|^build/')

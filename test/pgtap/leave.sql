@@ -77,7 +77,9 @@ SELECT throws_ok('SELECT count(*) FROM pg_stat_activity', '42501', NULL, 'pg_sta
 SELECT throws_ok('SELECT count(*) FROM pg_locks', '42501', NULL, 'pg_locks');
 SELECT throws_ok('SELECT count(*) FROM pg_prepared_statements', '42501', NULL, 'pg_prepared_statements');
 SELECT throws_ok('SELECT n_live_tup FROM pg_stat_all_tables', '42501', NULL, 'pg_stat_all_tables');
-SELECT throws_ok('SELECT pg_relation_size(1259)', '42501', NULL, 'pg_relation_size()');
+SELECT is(pg_relation_size(1259), NULL, 'pg_relation_size() of what is not the tenant''s');
+SELECT is(pg_relation_size('note'), 8192::bigint, 'pg_relation_size() of its own table');
+SELECT throws_ok('SELECT pg_database_size(current_database())', '42501', NULL, 'pg_database_size()');
 SELECT throws_ok('SELECT lo_create(0)', '42501', NULL, 'large objects');
 SELECT throws_ok('SELECT pg_terminate_backend(pid) FROM (VALUES (1)) v(pid)', '42501', NULL, 'pg_terminate_backend()');
 SELECT throws_ok(statement, '42501', NULL, statement) FROM unnest(ARRAY[
