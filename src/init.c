@@ -8,6 +8,7 @@
 #include "catalog/extension.h"
 #include "catalog/registry.h"
 #include "context/context.h"
+#include "context/token.h"
 #include "core/compat.h"
 #include "core/settings.h"
 #include "hook/hook.h"
@@ -42,6 +43,7 @@ _PG_init(void)
 	extension_init();
 	registry_init();
 	context_init();
+	token_init();
 	job_init();
 	tenant_init();
 	meter_init();

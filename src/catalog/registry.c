@@ -29,15 +29,16 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-GATE_LOOKUP(tenant_by_id,
-			"SELECT t.id, t.slug, t.state, t.role_name, t.owner_name, t.schema_name,"
-			"       coalesce((SELECT string_agg(quote_ident(s.schema_name::text), ', '"
-			"                                   ORDER BY s.created_at, s.schema_name)"
-			"                 FROM tenancy.tenant_schema s"
-			"                 WHERE s.tenant_id = t.id AND s.schema_name <> t.schema_name), ''),"
-			"       t.plan"
-			"  FROM tenancy.tenant t WHERE t.id = $1",
-			UUIDOID);
+#define TENANT_BY_ID                                                                               \
+	"SELECT t.id, t.slug, t.state, t.role_name, t.owner_name, t.schema_name,"                      \
+	"       coalesce((SELECT string_agg(quote_ident(s.schema_name::text), ', '"                    \
+	"                                   ORDER BY s.created_at, s.schema_name)"                     \
+	"                 FROM tenancy.tenant_schema s"                                                \
+	"                 WHERE s.tenant_id = t.id AND s.schema_name <> t.schema_name), ''),"          \
+	"       t.plan"                                                                                \
+	"  FROM tenancy.tenant t WHERE t.id = $1"
+GATE_LOOKUP(tenant_by_id, TENANT_BY_ID, UUIDOID);
+GATE_LATEST(tenant_by_id_latest, TENANT_BY_ID, UUIDOID);
 GATE_LOOKUP(tenant_id_by_slug, "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1", TEXTOID);
 GATE_LOOKUP(tenant_slug_by_id, "SELECT t.slug FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
 GATE_LATEST(tenant_of_schema,
@@ -56,10 +57,14 @@ static HTAB *relation_scopes = NULL;
 static HTAB *schema_scopes = NULL;
 static Oid tenant_schema_relid;
 static Oid tenant_table_relid;
-static Oid followed_relids[3]; /* of tenants, bound logins and ceilings */
+
+/* A change of their rows moves the generation on. */
+static const char *const followed[] = {"tenant", "tenant_schema", "tenant_login", "ceiling",
+									   "token_key"};
+static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 
-/* Of tenants, logins, ceilings and roles. */
+/* Of tenants, logins, ceilings, keys and roles. */
 static uint64 tenants_generation = 0;
 
 /*
@@ -93,8 +98,11 @@ role_changed(Datum arg, int cache_id, uint32 hash)
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (!OidIsValid(relid) || relid == followed_relids[0] || relid == followed_relids[1] ||
-		relid == followed_relids[2])
+	bool is_followed = !OidIsValid(relid);
+
+	for (int i = 0; i < lengthof(followed) && !is_followed; i++)
+		is_followed = relid == followed_relids[i];
+	if (is_followed)
 		tenants_generation++;
 	if (!OidIsValid(relid) || relid == tenant_schema_relid || relid == tenant_table_relid)
 		forget_all();
@@ -118,11 +126,8 @@ uint64
 registry_generation(void)
 {
 	if (unlikely(!OidIsValid(followed_relids[0]) && extension_is_ready()))
-	{
-		followed_relids[0] = extension_relation("tenant");
-		followed_relids[1] = extension_relation("tenant_login");
-		followed_relids[2] = extension_relation("ceiling");
-	}
+		for (int i = 0; i < lengthof(followed); i++)
+			followed_relids[i] = extension_relation(followed[i]);
 	return tenants_generation;
 }
 
@@ -254,10 +259,10 @@ registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 	return scope;
 }
 
-TenantEntry *
-registry_find(const pg_uuid_t *id)
+static TenantEntry *
+find(GateStatement *statement, const pg_uuid_t *id)
 {
-	GateRows *rows = gate_run(&tenant_by_id, EXPECT_AT_MOST_ONE, gate_uuid(id));
+	GateRows *rows = gate_run(statement, EXPECT_AT_MOST_ONE, gate_uuid(id));
 	TenantEntry *entry;
 
 	if (rows->count == 0)
@@ -274,15 +279,47 @@ registry_find(const pg_uuid_t *id)
 	return entry;
 }
 
-TenantEntry *
-registry_get(const pg_uuid_t *id)
+static TenantEntry *
+require_found(TenantEntry *entry, const pg_uuid_t *id)
 {
-	TenantEntry *entry = registry_find(id);
-
 	if (entry == NULL)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" does not exist", id_text(id)));
 	return entry;
+}
+
+TenantEntry *
+registry_get(const pg_uuid_t *id)
+{
+	return require_found(find(&tenant_by_id, id), id);
+}
+
+TenantEntry *
+registry_get_latest(const pg_uuid_t *id)
+{
+	return require_found(find(&tenant_by_id_latest, id), id);
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text == NULL ? NULL : pstrdup(text);
+}
+
+TenantEntry *
+registry_copy(const TenantEntry *entry)
+{
+	TenantEntry *copy = palloc(sizeof(TenantEntry));
+
+	copy->id = entry->id;
+	copy->slug = copy_text(entry->slug);
+	copy->state = copy_text(entry->state);
+	copy->plan = copy_text(entry->plan);
+	copy->role = copy_text(entry->role);
+	copy->owner = copy_text(entry->owner);
+	copy->schema = copy_text(entry->schema);
+	copy->other_schemas = copy_text(entry->other_schemas);
+	return copy;
 }
 
 pg_uuid_t *

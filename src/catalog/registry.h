@@ -21,15 +21,16 @@ typedef struct TenantEntry
 	char *other_schemas; /* quoted and joined for a search path; "" for none */
 } TenantEntry;
 
-/* Palloc'd; NULL where there is no such tenant. */
-extern TenantEntry *registry_find(const pg_uuid_t *id);
+/* Palloc'd, as the caller's snapshot shows it; 42704 'tenant "…" does not exist'. */
+extern TenantEntry *registry_get(const pg_uuid_t *id);
+
+/* The same as it is committed now: for what is kept until registry_generation() moves on. */
+extern TenantEntry *registry_get_latest(const pg_uuid_t *id);
+extern TenantEntry *registry_copy(const TenantEntry *entry);
 
 /* The id of a slug and back; NULL where there is no such tenant. */
 extern pg_uuid_t *registry_find_slug(const char *slug);
 extern char *registry_slug(const pg_uuid_t *id);
-
-/* The same, raising 42704 'tenant "…" does not exist'. */
-extern TenantEntry *registry_get(const pg_uuid_t *id);
 
 typedef enum RelationScope
 {
@@ -50,8 +51,8 @@ extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
 extern RelationScope registry_schema_scope(Oid schema, pg_uuid_t *tenant);
 
 /*
- * Grows when a tenant, a bound login, a ceiling or a role has changed: what was derived
- * from them is to be read again.
+ * Grows when a tenant, a bound login, a ceiling, a token's key or a role has changed: what was
+ * derived from them is to be read again.
  */
 extern uint64 registry_generation(void);
 

@@ -20,10 +20,11 @@ GATE_LOOKUP(context_document,
 			"    'tenant_id', t.id, 'tenant_slug', t.slug, 'tenant_name', t.name, 'plan', t.plan,"
 			"    'schema', t.schema_name, 'role', t.role_name, 'actor', $2,"
 			"    'limits', coalesce(p.limits, '{}'), 'features', coalesce(p.features, '{}'),"
-			"    'configuration', t.configuration, 'metadata', t.metadata)"
+			"    'configuration', t.configuration, 'metadata', t.metadata,"
+			"    'read_only', $3, 'no_ddl', $4, 'support', $5)"
 			"  FROM tenancy.tenant t LEFT JOIN tenancy.plan p ON p.id = t.plan"
 			" WHERE t.id = $1",
-			UUIDOID, TEXTOID);
+			UUIDOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID);
 
 /* current_tenant_id() → uuid, and current_tenant() → regtenant, of the same representation */
 TENANCY_FUNCTION(current_tenant_id)
@@ -55,12 +56,9 @@ TENANCY_FUNCTION(tenant_context_set)
 					errmsg("permission denied to enter a tenant"),
 					errhint("Only members of role \"tenancy_app\" may."));
 	}
-	context_enter(registry_get(id), actor);
-
-	if (entered == NULL && !IsTransactionBlock() && (MyXactFlags & XACT_FLAGS_PIPELINING) == 0)
-		ereport(WARNING, errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-				errmsg("the tenant context ends with this statement"),
-				errhint("Enter after BEGIN, in the transaction that does the work."));
+	context_enter(id, actor, 0);
+	if (entered == NULL)
+		context_warn_of_autocommit();
 	PG_RETURN_UUID_P(id);
 }
 
@@ -68,10 +66,15 @@ TENANCY_FUNCTION(tenant_context_set)
 TENANCY_FUNCTION(tenant_context)
 {
 	const pg_uuid_t *tenant = context_tenant();
+	uint8 restrictions;
 	GateRows *rows;
 
 	if (tenant == NULL)
 		PG_RETURN_NULL();
-	rows = gate_run(&context_document, EXPECT_ONE, gate_uuid(tenant), gate_text(context_actor()));
+	restrictions = context_restrictions();
+	rows = gate_run(&context_document, EXPECT_ONE, gate_uuid(tenant), gate_text(context_actor()),
+					gate_bool((restrictions & RESTRICT_READ_ONLY) != 0),
+					gate_bool((restrictions & RESTRICT_NO_DDL) != 0),
+					gate_bool((restrictions & RESTRICT_SUPPORT) != 0));
 	PG_RETURN_JSONB_P(row_jsonb(rows, 0, 0));
 }

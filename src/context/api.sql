@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION @extschema@.tenant_context() RETURNS jsonb
 AS 'MODULE_PATHNAME', 'tenancy_tenant_context'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tenant_context() IS
-'The context of this transaction: tenant_id, tenant_slug, tenant_name, plan, schema, role, actor, limits, features, configuration, metadata; null when it has entered no tenant. Rights: anybody.';
+'The context of this transaction: tenant_id, tenant_slug, tenant_name, plan, schema, role, actor, limits, features, configuration, metadata, and what the token says: read_only, no_ddl, support; null when it has entered no tenant. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_context() TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION @extschema@.tenant_context_set(
@@ -24,6 +24,39 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, tex
 -- A tenant's role may say again what is so; it cannot enter.
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) TO tenancy_app, tenancy_tenant;
 
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_enter(token text) RETURNS uuid
+AS 'MODULE_PATHNAME', 'tenancy_tenant_enter'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_enter(text) IS
+'Enters the tenant of a signed token for the rest of this transaction, as tenant_context_set() does: for pools where not even SQL injected into the application may enter a tenant. token: t1.payload.signature, signed with Ed25519; doc/token.md. Result: the id of the tenant. Errors: 28000 for every token that is malformed, expired, used before, of an unknown or revoked key or for another database (the server log says which); 42501 and 55000 as tenant_context_set(). Rights: anybody: the token is the right. Side effects: with tenancy.token_replay = once the token is used up, also when the transaction fails.';
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_enter(text) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_token_audience() RETURNS jsonb
+AS 'MODULE_PATHNAME', 'tenancy_tenant_token_audience'
+LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tenant_token_audience() IS
+'What a token for this database must name: system_identifier (text, since JSON numbers lose digits) and database (its oid). Rights: tenancy_app and tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_token_audience() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_token_audience() TO tenancy_app, tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_token_key_add(
+    public_key bytea, valid_from timestamptz DEFAULT now(), valid_until timestamptz DEFAULT 'infinity')
+RETURNS tenancy.token_key
+AS 'MODULE_PATHNAME', 'tenancy_tenant_token_key_add'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_token_key_add(bytea, timestamptz, timestamptz) IS
+'Lets tokens enter that the owner of a key has signed; again for the same key, changes how long it is valid. public_key: Ed25519, the raw 32 bytes. valid_from, valid_until: when its tokens are taken. Result: the row, with the key_id that tokens name. Errors: 22023 for what is no such key, or no time; 55000 for a revoked key. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_token_key_add(bytea, timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_token_key_add(bytea, timestamptz, timestamptz) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_token_key_revoke(key_id bigint) RETURNS tenancy.token_key
+AS 'MODULE_PATHNAME', 'tenancy_tenant_token_key_revoke'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_token_key_revoke(bigint) IS
+'Takes no more tokens of a key, for ever; again changes nothing. Transactions that have entered go on. key_id: of tenancy.token_key. Result: the row. Errors: 42704 unknown key. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_token_key_revoke(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_token_key_revoke(bigint) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.tenant_login_bind(
     role regrole, tenant @extschema@.regtenant, own_catalog boolean DEFAULT false)

@@ -14,10 +14,9 @@
  */
 #include "postgres.h"
 
-#include "catalog/extension.h"
-#include "catalog/gate.h"
 #include "context/ceiling.h"
 #include "context/context.h"
+#include "context/entry.h"
 #include "context/leave.h"
 #include "context/login.h"
 #include "core/compat.h"
@@ -31,10 +30,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "catalog/pg_authid.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
@@ -52,6 +48,7 @@ static struct
 	pg_uuid_t tenant;
 	SubTransactionId subtransaction; /* that entered, or inherited the entry */
 	char *actor;                     /* in TopTransactionContext */
+	uint8 restrictions;              /* of the token */
 } current;
 
 /* The first tenant entered in this transaction, which outlives a ROLLBACK TO of the entry. */
@@ -229,71 +226,26 @@ require_entry_allowed(void)
 				errhint("Call the function that enters from the session itself."));
 }
 
-/* Nobody may gain a right by entering: the role has no attribute and no predefined role. */
-void
-context_require_plain_role(Oid role, const char *name)
+/* A token for a tenant that was entered already can only take away. */
+static void
+add_restrictions(uint8 restrictions)
 {
-	static const Oid predefined[] = {
-		ROLE_PG_CHECKPOINT,        ROLE_PG_EXECUTE_SERVER_PROGRAM, ROLE_PG_MONITOR,
-		ROLE_PG_READ_ALL_DATA,     ROLE_PG_READ_ALL_SETTINGS,      ROLE_PG_READ_ALL_STATS,
-		ROLE_PG_READ_SERVER_FILES, ROLE_PG_SIGNAL_BACKEND,         ROLE_PG_STAT_SCAN_TABLES,
-		ROLE_PG_WRITE_ALL_DATA,    ROLE_PG_WRITE_SERVER_FILES,
-	};
-	bool is_plain = !superuser_arg(role) && !has_createrole_privilege(role) &&
-					!has_bypassrls_privilege(role) && !has_rolreplication(role);
-
-	for (int i = 0; i < lengthof(predefined) && is_plain; i++)
-		is_plain = !is_member_of_role_nosuper(role, predefined[i]);
-	if (!is_plain)
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("role \"%s\" has rights that no tenant may have", name),
-				errdetail("The role of a tenant must not be superuser, CREATEROLE, BYPASSRLS or "
-						  "REPLICATION, nor a member of a predefined role."));
-}
-
-char *
-context_search_path(const TenantEntry *tenant)
-{
-	char *public_schema = get_namespace_name(extension_public_schema());
-	StringInfoData path;
-
-	initStringInfo(&path);
-	if (tenant->schema != NULL)
-		appendStringInfo(&path, "%s, ", quote_identifier(tenant->schema));
-	if (*tenant->other_schemas)
-		appendStringInfo(&path, "%s, ", tenant->other_schemas);
-	if (public_schema != NULL)
-		appendStringInfo(&path, "%s, ", quote_identifier(public_schema));
-	appendStringInfoString(&path, "pg_catalog, pg_temp");
-	return path.data;
-}
-
-Oid
-context_require_enterable(const TenantEntry *tenant)
-{
-	Oid role;
-
-	if (strcmp(tenant->state, "active") != 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
-	role = get_role_oid(tenant->role, true);
-	if (!OidIsValid(role))
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" has no role", tenant->slug),
-				errdetail("Role \"%s\" does not exist in this cluster.", tenant->role),
-				errhint("Roles are restored by pg_dumpall --globals-only, before the database."));
-	return role;
+	current.restrictions |= restrictions;
+	context_enforce_restrictions();
 }
 
 void
-context_enter(const TenantEntry *tenant, const char *actor)
+context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 {
 	const pg_uuid_t *bound;
-	Oid role;
+	const Entry *entry;
 
-	if (current.is_set && id_equal(&current.tenant, &tenant->id))
+	if (current.is_set && id_equal(&current.tenant, tenant))
+	{
+		add_restrictions(restrictions);
 		return;
-	if (first.is_set && !id_equal(&first.tenant, &tenant->id))
+	}
+	if (first.is_set && !id_equal(&first.tenant, tenant))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("this transaction has entered another tenant"),
 				errdetail("The first tenant of a transaction is final."),
@@ -301,29 +253,56 @@ context_enter(const TenantEntry *tenant, const char *actor)
 	bound = login_tenant();
 	if (bound != NULL)
 	{
-		if (id_equal(bound, &tenant->id))
-			return;
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("this login is bound to another tenant"));
+		if (!id_equal(bound, tenant))
+			ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("this login is bound to another tenant"));
+		if (restrictions != 0)
+			ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("a bound login cannot be restricted by a token"));
+		return;
 	}
 	require_entry_allowed();
-	role = context_require_enterable(tenant);
-	context_require_plain_role(role, tenant->role);
+	entry = entry_get(tenant);
 
 	/* From here on nothing fails half way: first what can raise, then the state. */
-	(void) set_config_option("search_path", context_search_path(tenant), PGC_USERSET, PGC_S_SESSION,
+	(void) set_config_option("search_path", entry->search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	ceiling_set_for_transaction(tenant);
+	(void) set_config_option("tenancy.current_tenant", entry->id, PGC_INTERNAL, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	ceiling_set_for_transaction(&entry->tenant);
 	current.actor = actor == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, actor);
-	current.tenant = tenant->id;
+	current.tenant = *tenant;
 	current.subtransaction = GetCurrentSubTransactionId();
+	current.restrictions = 0;
 	current.is_set = true;
 	first.is_set = true;
-	first.tenant = tenant->id;
+	first.tenant = *tenant;
 	publish();
-	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(entry->role, SECURITY_LOCAL_USERID_CHANGE);
+	add_restrictions(restrictions);
+}
+
+void
+context_warn_of_autocommit(void)
+{
+	if (!IsTransactionBlock() && (MyXactFlags & XACT_FLAGS_PIPELINING) == 0)
+		ereport(WARNING, errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				errmsg("the tenant context ends with this statement"),
+				errhint("Enter after BEGIN, in the transaction that does the work."));
+}
+
+uint8
+context_restrictions(void)
+{
+	return current.is_set ? current.restrictions : 0;
+}
+
+/* RESET passes no check hook: it would make the transaction writable again. */
+void
+context_enforce_restrictions(void)
+{
+	if (current.is_set && unlikely((current.restrictions & RESTRICT_READ_ONLY) != 0))
+		XactReadOnly = true;
 }
 
 /* Leaving is final: nothing of the tenant is left for the next client of the connection. */

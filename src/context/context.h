@@ -16,27 +16,33 @@
 /* The current tenant, or NULL.  Valid until the transaction ends; cheap enough for every row. */
 extern const pg_uuid_t *context_tenant(void);
 
+/* What a token can take away. */
+#define RESTRICT_READ_ONLY 0x01
+#define RESTRICT_NO_DDL 0x02
+#define RESTRICT_SUPPORT 0x04 /* takes nothing: it says that somebody of the operator acts */
+#define RESTRICT_ALL (RESTRICT_READ_ONLY | RESTRICT_NO_DDL | RESTRICT_SUPPORT)
+
 /*
  * Make the tenant the one of this transaction: its role, its search path.  Errors:
  * 42501 from a security-definer function, under a SET clause, or when another tenant
  * was entered before; 55000 when the tenant is not active.  "actor" may be NULL.
  */
-extern void context_enter(const TenantEntry *tenant, const char *actor);
+extern void context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions);
+
+/* After an entry: say so where no transaction block keeps it. */
+extern void context_warn_of_autocommit(void);
+
+/* The restrictions of the context that was entered; 0 without one. */
+extern uint8 context_restrictions(void);
+
+/* Before each statement: what a RESET has loosened is fastened again. */
+extern void context_enforce_restrictions(void);
 
 /* Has this transaction entered a tenant, as the client of a pool?  False for a bound login. */
 extern bool context_is_entered(void);
 
 /* Tell the parallel workers of this session the tenant of its login; NULL for none. */
 extern void context_publish_login(const pg_uuid_t *tenant);
-
-/* The role of a tenant that may be entered now; 55000 when it is not active or has no role. */
-extern Oid context_require_enterable(const TenantEntry *tenant);
-
-/* Raise 42501 for a role with an attribute or a predefined role: none that a tenant uses may. */
-extern void context_require_plain_role(Oid role, const char *name);
-
-/* Palloc'd: the schemas of the tenant, then the extension's and the system's. */
-extern char *context_search_path(const TenantEntry *tenant);
 
 /* Who acts, as the application said on entry; NULL when it did not. */
 extern const char *context_actor(void);

@@ -358,6 +358,8 @@ guard_check_statement(PlannedStmt *statement, bool is_read_only)
 	for (int i = 0; i < lengthof(refused); i++)
 		if (nodeTag(node) == refused[i])
 			refuse(node, NULL);
+	if ((context_restrictions() & RESTRICT_NO_DDL) != 0 && GetCommandLogLevel(node) == LOGSTMT_DDL)
+		refuse(node, "The token of this context allows no definitions.");
 	check_on_connection(node);
 	check_definition(node, tenant);
 

@@ -18,6 +18,7 @@
 #include "catalog/registry.h"
 #include "context/ceiling.h"
 #include "context/context.h"
+#include "context/entry.h"
 #include "context/login.h"
 #include "core/clock.h"
 #include "core/function.h"
@@ -198,9 +199,8 @@ login_require_usable(void)
 	PG_TRY();
 	{
 		tenant = registry_get(&login.tenant);
-		role = context_require_enterable(tenant);
-		context_require_plain_role(login.session_user,
-								   GetUserNameFromId(login.session_user, false));
+		role = entry_require_enterable(tenant);
+		entry_require_plain_role(login.session_user, GetUserNameFromId(login.session_user, false));
 		require_no_other_membership(login.session_user, role);
 		ceiling_set_for_session(tenant);
 		(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
@@ -231,7 +231,7 @@ require_may_bind(Oid role, const char *name, const TenantEntry *tenant, Oid tena
 	if (role == GetSessionUserId())
 		ereport(ERROR, errcode(ERRCODE_OBJECT_IN_USE),
 				errmsg("cannot bind the login of this session"));
-	context_require_plain_role(role, name);
+	entry_require_plain_role(role, name);
 	require_no_other_membership(role, tenant_role);
 }
 
@@ -250,7 +250,7 @@ TENANCY_FUNCTION(tenant_login_bind)
 	context_require_none("binding a login");
 	role = PG_GETARG_OID(0);
 	tenant = registry_get(required_uuid(fcinfo, 1, "tenant"));
-	tenant_role = context_require_enterable(tenant);
+	tenant_role = entry_require_enterable(tenant);
 	name = GetUserNameFromId(role, true);
 	if (name == NULL)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role %u does not exist", role));
@@ -266,7 +266,7 @@ TENANCY_FUNCTION(tenant_login_bind)
 	gate_run_as_superuser(psprintf("ALTER ROLE %s NOINHERIT", quoted));
 	gate_run_as_superuser(psprintf("GRANT %s TO %s", quote_identifier(tenant->role), quoted));
 	gate_set_role_setting(role, "role", quote_identifier(tenant->role));
-	gate_set_role_setting(role, "search_path", context_search_path(tenant));
+	gate_set_role_setting(role, "search_path", entry_search_path(tenant));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }
 

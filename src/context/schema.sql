@@ -132,3 +132,30 @@ ALTER TABLE tenancy.tenant_login ENABLE ALWAYS TRIGGER registry_changed;
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON tenancy.ceiling FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.ceiling ENABLE ALWAYS TRIGGER registry_changed;
+
+CREATE TABLE tenancy.token_key (
+    key_id          bigint NOT NULL,
+    public_key      bytea NOT NULL,
+    state           text NOT NULL,
+    valid_from      timestamptz NOT NULL,
+    valid_until     timestamptz NOT NULL,
+    created_at      timestamptz NOT NULL,
+    revoked_at      timestamptz,
+    CONSTRAINT token_key_pkey PRIMARY KEY (key_id),
+    CONSTRAINT token_key_public_key_key UNIQUE (public_key),
+    CONSTRAINT token_key_key_id_check CHECK (key_id BETWEEN 0 AND 4294967295),
+    CONSTRAINT token_key_public_key_check CHECK (octet_length(public_key) = 32),
+    CONSTRAINT token_key_state_check CHECK (state IN ('active', 'revoked')),
+    CONSTRAINT token_key_revoked_check CHECK ((state = 'revoked') = (revoked_at IS NOT NULL)),
+    CONSTRAINT token_key_valid_check CHECK (valid_until > valid_from)
+);
+COMMENT ON TABLE tenancy.token_key IS
+'Ed25519 public keys whose tokens tenant_enter() takes. Kept for ever, so that a revoked key cannot come back.';
+COMMENT ON COLUMN tenancy.token_key.key_id IS 'the first four bytes of the key''s BLAKE2b-256: tokens name their key by it';
+REVOKE ALL ON tenancy.token_key FROM PUBLIC;
+GRANT SELECT ON tenancy.token_key TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.token_key', '');
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.token_key FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.token_key ENABLE ALWAYS TRIGGER registry_changed;

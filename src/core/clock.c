@@ -25,6 +25,12 @@ clock_wall(void)
 	return test_time_is_set ? test_time : GetCurrentTimestamp();
 }
 
+int64
+clock_unix_milliseconds(TimestampTz time)
+{
+	return (time + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+}
+
 /* A check hook must not raise and timestamptz_in() does, so its steps are taken one by one. */
 bool
 clock_check_setting(char **value, void **extra, GucSource source)

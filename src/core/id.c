@@ -4,18 +4,15 @@
  */
 #include "postgres.h"
 
+#include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
 
 #include <ctype.h>
 
-#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-
-#define MICROSECONDS_UNIX_TO_POSTGRES                                                              \
-	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 pg_uuid_t *
 id_new(void)
@@ -26,7 +23,7 @@ id_new(void)
 	if (!pg_strong_random(id->data, UUID_LEN))
 		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values"));
 
-	milliseconds = (GetCurrentTimestamp() + MICROSECONDS_UNIX_TO_POSTGRES) / 1000;
+	milliseconds = clock_unix_milliseconds(GetCurrentTimestamp());
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (unsigned char) (milliseconds >> (8 * (5 - i)));
 	id->data[6] = (id->data[6] & 0x0f) | 0x70; /* version 7 */

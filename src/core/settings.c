@@ -27,6 +27,9 @@ int setting_metering_flush_interval;
 char *setting_reserved_slugs;
 int setting_runner_idle_timeout;
 char *setting_test_clock;
+int setting_token_clock_skew;
+int setting_token_replay;
+int setting_token_replay_capacity;
 bool setting_trusted_entry;
 bool setting_workers;
 
@@ -34,6 +37,12 @@ static const struct config_enum_entry metering_levels[] = {
 	{"off", METERING_OFF, false},
 	{"counters", METERING_COUNTERS, false},
 	{"full", METERING_FULL, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry token_replays[] = {
+	{"once", TOKEN_ONCE, false},
+	{"ttl", TOKEN_TTL, false},
 	{NULL, 0, false},
 };
 
@@ -214,6 +223,42 @@ static const Setting settings[] = {
 		.assign = clock_assign_setting,
 		.what = "The time that the extension takes for now; empty for the real one.",
 		.when = "For tests and rehearsals only.",
+	},
+	{
+		.name = "tenancy.token_clock_skew",
+		.type = SETTING_INT,
+		.variable = &setting_token_clock_skew,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 10,
+		.minimum = 0,
+		.maximum = 300,
+		.what = "How far in the future a tenant token may have been issued.",
+		.when = "Raise it where the clocks of the signers run ahead of the server's.",
+	},
+	{
+		.name = "tenancy.token_replay",
+		.type = SETTING_ENUM,
+		.variable = &setting_token_replay,
+		.context = PGC_SIGHUP,
+		.boot.integer = TOKEN_ONCE,
+		.options = token_replays,
+		.what = "Whether a tenant token can be used again: \"once\" or until its \"ttl\" ends.",
+		.when =
+			"\"ttl\" saves the application a signature per transaction, and the server its check; "
+			"who reads such a token off a log can use it while it lives.",
+	},
+	{
+		.name = "tenancy.token_replay_capacity",
+		.type = SETTING_INT,
+		.variable = &setting_token_replay_capacity,
+		.context = PGC_POSTMASTER,
+		.boot.integer = 131072,
+		.minimum = 1024,
+		.maximum = 100000000,
+		.what = "How many used tokens are remembered until they expire.",
+		.when = "Tokens a second times their time to live; where it is reached, further tokens are "
+				"refused. Costs about 70 bytes of shared memory each.",
 	},
 	{
 		.name = "tenancy.trusted_entry",

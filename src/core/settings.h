@@ -15,6 +15,12 @@ typedef enum MeteringLevel
 	METERING_FULL      /* and the CPU time of the process */
 } MeteringLevel;
 
+typedef enum TokenReplay
+{
+	TOKEN_ONCE, /* a token enters one transaction */
+	TOKEN_TTL   /* a token enters any number of transactions until it expires */
+} TokenReplay;
+
 extern char *setting_allowed_functions; /* not parsed */
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
@@ -27,6 +33,9 @@ extern int setting_metering_flush_interval; /* milliseconds */
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */
 extern char *setting_test_clock;
+extern int setting_token_clock_skew; /* seconds */
+extern int setting_token_replay;     /* a TokenReplay */
+extern int setting_token_replay_capacity;
 extern bool setting_trusted_entry;
 extern bool setting_workers;
 

@@ -200,6 +200,7 @@ on_executor_start(QueryDesc *query, int flags)
 	{
 		login_require_usable();
 		ceiling_enforce(false);
+		context_enforce_restrictions();
 		if (previous_start)
 			previous_start(query, flags);
 		else
@@ -358,6 +359,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		if (extension_is_ready())
 		{
 			check_utility(node);
+			context_enforce_restrictions();
 			allowed = guard_check_statement(statement, read_only_tree);
 		}
 		is_explaining = IsA(node, ExplainStmt);

@@ -1,0 +1,133 @@
+/*
+ * context/entry.c
+ *		What entering a tenant needs to know, looked up once.
+ *
+ * A cache per backend, thrown away when a tenant, a role or a schema has changed.  Its rows
+ * are read as they are committed now: what an old snapshot shows must not be kept.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "context/entry.h"
+#include "core/id.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#define CACHED_ENTRIES 256
+
+static MemoryContext memory = NULL;
+static HTAB *entries = NULL;
+static uint64 entries_generation;
+
+/* Nobody may gain a right by entering: the role has no attribute and no predefined role. */
+void
+entry_require_plain_role(Oid role, const char *name)
+{
+	static const Oid predefined[] = {
+		ROLE_PG_CHECKPOINT,        ROLE_PG_EXECUTE_SERVER_PROGRAM, ROLE_PG_MONITOR,
+		ROLE_PG_READ_ALL_DATA,     ROLE_PG_READ_ALL_SETTINGS,      ROLE_PG_READ_ALL_STATS,
+		ROLE_PG_READ_SERVER_FILES, ROLE_PG_SIGNAL_BACKEND,         ROLE_PG_STAT_SCAN_TABLES,
+		ROLE_PG_WRITE_ALL_DATA,    ROLE_PG_WRITE_SERVER_FILES,
+	};
+	bool is_plain = !superuser_arg(role) && !has_createrole_privilege(role) &&
+					!has_bypassrls_privilege(role) && !has_rolreplication(role);
+
+	for (int i = 0; i < lengthof(predefined) && is_plain; i++)
+		is_plain = !is_member_of_role_nosuper(role, predefined[i]);
+	if (!is_plain)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" has rights that no tenant may have", name),
+				errdetail("The role of a tenant must not be superuser, CREATEROLE, BYPASSRLS or "
+						  "REPLICATION, nor a member of a predefined role."));
+}
+
+char *
+entry_search_path(const TenantEntry *tenant)
+{
+	char *public_schema = get_namespace_name(extension_public_schema());
+	StringInfoData path;
+
+	initStringInfo(&path);
+	if (tenant->schema != NULL)
+		appendStringInfo(&path, "%s, ", quote_identifier(tenant->schema));
+	if (*tenant->other_schemas)
+		appendStringInfo(&path, "%s, ", tenant->other_schemas);
+	if (public_schema != NULL)
+		appendStringInfo(&path, "%s, ", quote_identifier(public_schema));
+	appendStringInfoString(&path, "pg_catalog, pg_temp");
+	return path.data;
+}
+
+Oid
+entry_require_enterable(const TenantEntry *tenant)
+{
+	Oid role;
+
+	if (strcmp(tenant->state, "active") != 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	role = get_role_oid(tenant->role, true);
+	if (!OidIsValid(role))
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no role", tenant->slug),
+				errdetail("Role \"%s\" does not exist in this cluster.", tenant->role),
+				errhint("Roles are restored by pg_dumpall --globals-only, before the database."));
+	return role;
+}
+
+static void
+clear(uint64 generation)
+{
+	HASHCTL control = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(Entry)};
+
+	if (memory == NULL)
+		memory =
+			AllocSetContextCreate(TopMemoryContext, "pg_tenancy entries", ALLOCSET_DEFAULT_SIZES);
+	entries = NULL;
+	MemoryContextReset(memory);
+	control.hcxt = memory;
+	entries = hash_create("pg_tenancy entries", CACHED_ENTRIES, &control,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	entries_generation = generation;
+}
+
+const Entry *
+entry_get(const pg_uuid_t *id)
+{
+	uint64 generation = registry_generation();
+	Entry *entry;
+	TenantEntry *tenant;
+	Oid role;
+	char *search_path;
+	MemoryContext old;
+
+	if (entries == NULL || entries_generation != generation ||
+		hash_get_num_entries(entries) >= CACHED_ENTRIES)
+		clear(generation);
+	entry = hash_search(entries, id, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
+
+	tenant = registry_get_latest(id);
+	role = entry_require_enterable(tenant);
+	entry_require_plain_role(role, tenant->role);
+	search_path = entry_search_path(tenant);
+
+	/* What changed meanwhile has moved the generation on: the entry serves this once. */
+	old = MemoryContextSwitchTo(memory);
+	tenant = registry_copy(tenant);
+	search_path = pstrdup(search_path);
+	entry = hash_search(entries, id, HASH_ENTER, NULL);
+	entry->tenant = *tenant;
+	entry->role = role;
+	entry->search_path = search_path;
+	entry->id = id_text(id);
+	MemoryContextSwitchTo(old);
+	return entry;
+}
