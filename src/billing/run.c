@@ -19,6 +19,7 @@
 #include "catalog/extension.h"
 #include "catalog/gate.h"
 #include "context/context.h"
+#include "core/attempt.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
@@ -31,7 +32,6 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
 #define BATCH_SIZE 1000
@@ -224,37 +224,33 @@ stops_the_run(const ErrorData *error)
 		   error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
+typedef struct Batch
+{
+	const pg_uuid_t *ids;
+	int count;
+	TimestampTz at;
+	GateRows *issued;
+} Batch;
+
+static void
+bill(void *argument)
+{
+	Batch *batch = argument;
+
+	batch->issued = invoices_finalize(draft_batch(batch->ids, batch->count, batch->at));
+}
+
 /* NULL when the batch was billed, else its error with everything it did undone. */
 static ErrorData *
 try_batch(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	Batch batch = {ids, count, at};
+	ErrorData *error = attempt("billing batch", bill, &batch);
 
-	BeginInternalSubTransaction("billing batch");
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		GateRows *issued = invoices_finalize(draft_batch(ids, count, at));
-
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		add_issued(result, issued);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (stops_the_run(error))
-			ReThrowError(error);
-	}
-	PG_END_TRY();
+	if (error == NULL)
+		add_issued(result, batch.issued);
+	else if (stops_the_run(error))
+		ReThrowError(error);
 	return error;
 }
 

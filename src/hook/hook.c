@@ -23,6 +23,7 @@
 #include "hook/hook.h"
 #include "meter/meter.h"
 #include "shmem/shmem.h"
+#include "tenant/shared_table.h"
 #include "worker/worker.h"
 
 #include "access/xact.h"
@@ -112,6 +113,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		case OAT_DROP:
 			if (class_id == ExtensionRelationId)
 				meter_note_dropped(object_id);
+			else if (class_id == RelationRelationId && sub_id == 0 && extension_is_ready())
+				shared_table_note_dropped(object_id);
 			break;
 		case OAT_POST_CREATE:
 			if (class_id == ExtensionRelationId)
@@ -337,6 +340,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	volatile bool is_done = false;
 	volatile bool is_explaining = false;
 	PlannedStmt *volatile allowed = statement;
+	List *volatile changed = NIL;
 	bool is_metered;
 
 	/* BEGIN and COMMIT are no work of their own, and not to be held up. */
@@ -361,6 +365,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			check_utility(node);
 			context_enforce_restrictions();
 			allowed = guard_check_statement(statement, read_only_tree);
+			changed = shared_table_before_statement(node);
 		}
 		is_explaining = IsA(node, ExplainStmt);
 		explain_level += is_explaining;
@@ -368,6 +373,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			database = worker_before_utility(node);
 		run_utility(allowed, query_string, read_only_tree, context, params, environment, dest,
 					completion);
+		if (extension_is_ready())
+			shared_table_after_statement(changed);
 		if (IsA(node, VariableSetStmt))
 			ceiling_enforce(castNode(VariableSetStmt, node)->kind == VAR_SET_VALUE);
 		is_done = true;
@@ -392,6 +399,7 @@ on_transaction(XactEvent event, void *argument)
 	meter_flush_transaction_event(event);
 	worker_transaction_event(event);
 	context_transaction_event(event);
+	shared_table_transaction_event(event);
 }
 
 static void

@@ -12,6 +12,7 @@
 #include "catalog/extension.h"
 #include "catalog/gate.h"
 #include "context/context.h"
+#include "core/attempt.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
@@ -24,7 +25,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
 /* A failure is tried again after 30 s, 1 min, 2 min … up to the interval, a quarter more or less.
@@ -251,41 +251,36 @@ schedule_claim(JobClaim *claim)
 	return true;
 }
 
+typedef struct Work
+{
+	const JobKind *kind;
+	char *result;
+} Work;
+
+static void
+do_work(void *argument)
+{
+	Work *work = argument;
+
+	work->result = work->kind->run();
+}
+
 JobOutcome
 schedule_run(const JobKind *kind, CancelPolicy on_cancel)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char *volatile work = NULL;
+	Work work = {kind};
 	JobOutcome outcome = {0};
+	ErrorData *error = attempt(kind->name, do_work, &work);
 
-	BeginInternalSubTransaction(kind->name);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error == NULL)
 	{
-		work = kind->run();
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		outcome.result = work.result;
+		return outcome;
 	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		if (on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		outcome.error = error->message;
-		outcome.sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	}
-	PG_END_TRY();
-	outcome.result = outcome.error == NULL ? work : NULL;
+	if (on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	outcome.error = error->message;
+	outcome.sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	return outcome;
 }
 

@@ -18,16 +18,20 @@
 #include "core/clock.h"
 #include "core/compat.h"
 #include "core/function.h"
+#include "tenant/shared_table.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #define TENANT_COLUMN "tenant_id"
@@ -42,17 +46,17 @@ GATE_STATEMENT(shared_table_delete,
 			   OIDOID);
 
 /* Unique and exclusion indexes without the tenant's column among their keys. */
-GATE_LOOKUP(keys_without_tenant,
-			"SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i"
-			" WHERE i.indrelid = $1 AND (i.indisunique OR i.indisexclusion)"
-			"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
-			"                   WHERE a.attrelid = i.indrelid AND a.attname = 'tenant_id'"
-			"                     AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))"
-			" ORDER BY 1 LIMIT 1",
-			OIDOID);
+GATE_STATEMENT(keys_without_tenant,
+			   "SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i"
+			   " WHERE i.indrelid = $1 AND (i.indisunique OR i.indisexclusion)"
+			   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
+			   "                   WHERE a.attrelid = i.indrelid AND a.attname = 'tenant_id'"
+			   "                     AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))"
+			   " ORDER BY 1 LIMIT 1",
+			   OIDOID);
 
 /* Foreign keys between shared tables, in either direction, that leave the tenant out. */
-GATE_LOOKUP(
+GATE_STATEMENT(
 	references_without_tenant,
 	"SELECT c.conname::text, c.conrelid::regclass::text FROM pg_catalog.pg_constraint c"
 	" WHERE c.contype = 'f' AND c.conparentid = 0"
@@ -69,17 +73,33 @@ GATE_LOOKUP(
 	"        WHERE f.attname = 'tenant_id' AND p.attname = 'tenant_id')"
 	" ORDER BY 1 LIMIT 1",
 	OIDOID);
-GATE_LOOKUP(permissive_policies,
-			"SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = $1 AND p.polpermissive"
-			" AND p.polname <> 'tenancy_access'",
-			OIDOID);
-GATE_LOOKUP(owned_sequences,
-			"SELECT d.objid::regclass::text FROM pg_catalog.pg_depend d"
-			"  JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
-			" WHERE d.classid = 'pg_catalog.pg_class'::regclass"
-			"   AND d.refclassid = 'pg_catalog.pg_class'::regclass"
-			"   AND d.refobjid = $1 AND d.deptype IN ('a', 'i')",
-			OIDOID);
+/* Who reads these sees what the owner of the view sees, or saw. */
+GATE_STATEMENT(
+	views_past_row_security,
+	"SELECT v.oid::pg_catalog.regclass::text, v.relkind = 'm' FROM pg_catalog.pg_depend d"
+	"  JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid"
+	"  JOIN pg_catalog.pg_class v ON v.oid = r.ev_class"
+	"  JOIN pg_catalog.pg_roles o ON o.oid = v.relowner"
+	" WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+	"   AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1"
+	"   AND (v.relkind = 'm' OR v.relkind = 'v' AND (o.rolsuper OR o.rolbypassrls)"
+	"        AND NOT coalesce(v.reloptions::text[] && '{security_invoker=true,security_invoker=on,"
+	"security_invoker=1,security_invoker=yes}', false))"
+	" ORDER BY 1 LIMIT 1",
+	OIDOID);
+GATE_STATEMENT(shared_table_fault,
+			   "SELECT " SHARED_TABLE_FAULT " FROM pg_catalog.pg_class c WHERE c.oid = $1", OIDOID);
+GATE_STATEMENT(permissive_policies,
+			   "SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = $1 AND p.polpermissive"
+			   " AND p.polname <> 'tenancy_access'",
+			   OIDOID);
+GATE_STATEMENT(owned_sequences,
+			   "SELECT d.objid::regclass::text FROM pg_catalog.pg_depend d"
+			   "  JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
+			   " WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+			   "   AND d.refclassid = 'pg_catalog.pg_class'::regclass"
+			   "   AND d.refobjid = $1 AND d.deptype IN ('a', 'i')",
+			   OIDOID);
 
 static char *
 qualified_name(Oid relid)
@@ -102,11 +122,54 @@ relation_owner(Oid relid)
 }
 
 static void
+pg_attribute_noreturn() refuse_key(const char *key, const char *name)
+{
+	ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			errmsg("key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"", key, name),
+			errdetail("It would tell one tenant which values another has."),
+			errhint("Put " TENANT_COLUMN " first in the key."));
+}
+
+/* What row security cannot see, but a key can. */
+static void
+require_keys_by_tenant(Oid relid, const char *name)
+{
+	GateRows *rows = gate_run(&keys_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
+
+	if (rows->count == 1)
+		refuse_key(row_text(rows, 0, 0), name);
+	rows = gate_run(&references_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
+	if (rows->count == 1)
+		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("foreign key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
+					   row_text(rows, 0, 0), row_text(rows, 0, 1)),
+				errdetail("It would let rows of one tenant refer to those of another."),
+				errhint("Refer to (" TENANT_COLUMN ", …) on both sides."));
+}
+
+static void
+require_views_filtered(Oid relid, const char *name)
+{
+	GateRows *rows = gate_run(&views_past_row_security, EXPECT_AT_MOST_ONE, gate_oid(relid));
+
+	if (rows->count == 0)
+		return;
+	if (row_bool(rows, 0, 1))
+		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				errmsg("materialized view \"%s\" reads table \"%s\"", row_text(rows, 0, 0), name),
+				errdetail("It keeps rows of all tenants, and has no row security."),
+				errhint("Make it a table with a " TENANT_COLUMN ", registered too."));
+	ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			errmsg("view \"%s\" reads table \"%s\" past row security", row_text(rows, 0, 0), name),
+			errdetail("Its owner is superuser or has BYPASSRLS."),
+			errhint("ALTER VIEW %s SET (security_invoker = true).", row_text(rows, 0, 0)));
+}
+
+static void
 require_shareable(Oid relid, const char *name)
 {
 	char kind = get_rel_relkind(relid);
 	pg_uuid_t tenant;
-	GateRows *rows;
 	AttrNumber column;
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
@@ -131,20 +194,30 @@ require_shareable(Oid relid, const char *name)
 		ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("column \"" TENANT_COLUMN "\" of table \"%s\" must have type uuid", name));
 
-	rows = gate_run(&keys_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
-	if (rows->count == 1)
-		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				errmsg("key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
-					   row_text(rows, 0, 0), name),
-				errdetail("It would tell one tenant which values another has."),
-				errhint("Put " TENANT_COLUMN " first in the key."));
-	rows = gate_run(&references_without_tenant, EXPECT_AT_MOST_ONE, gate_oid(relid));
-	if (rows->count == 1)
-		ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				errmsg("foreign key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"",
-					   row_text(rows, 0, 0), row_text(rows, 0, 1)),
-				errdetail("It would let rows of one tenant refer to those of another."),
-				errhint("Refer to (" TENANT_COLUMN ", …) on both sides."));
+	require_keys_by_tenant(relid, name);
+	require_views_filtered(relid, name);
+}
+
+/* Our own statements are not those of somebody else. */
+static bool is_protecting = false;
+
+static void
+run_as_owner(Oid relid, const char *sql)
+{
+	GateScope scope;
+
+	is_protecting = true;
+	PG_TRY();
+	{
+		gate_enter(&scope, relation_owner(relid), "pg_catalog");
+		gate_run_text(sql);
+		gate_leave(&scope);
+	}
+	PG_FINALLY();
+	{
+		is_protecting = false;
+	}
+	PG_END_TRY();
 }
 
 static void
@@ -155,8 +228,6 @@ protect(Oid relid, const char *name)
 	bool has_permissive = gate_run(&permissive_policies, EXPECT_ANY, gate_oid(relid))->count > 0;
 	GateRows *sequences = gate_run(&owned_sequences, EXPECT_ANY, gate_oid(relid));
 	StringInfoData sql;
-	GateScope scope;
-	Oid owner = relation_owner(relid);
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
@@ -179,9 +250,7 @@ protect(Oid relid, const char *name)
 		appendStringInfo(&sql, "GRANT USAGE ON SEQUENCE %s TO tenancy_tenant;",
 						 row_text(sequences, i, 0));
 
-	gate_enter(&scope, owner, "pg_catalog");
-	gate_run_text(sql.data);
-	gate_leave(&scope);
+	run_as_owner(relid, sql.data);
 }
 
 static void
@@ -217,6 +286,34 @@ require_owner(Oid relid, const char *name)
 				errmsg("must be owner of table \"%s\"", name));
 }
 
+static Datum
+register_one(Oid relid)
+{
+	char *name = qualified_name(relid);
+
+	require_shareable(relid, name);
+	protect(relid, name);
+	open_schema(get_rel_namespace(relid));
+	return row_datum(
+		gate_run(&shared_table_insert, EXPECT_ONE, gate_oid(relid), gate_timestamptz(clock_now())),
+		0, 0);
+}
+
+void
+shared_table_adopt(Oid relid)
+{
+	int level = silence();
+
+	(void) register_one(relid);
+	AtEOXact_GUC(true, level);
+}
+
+void
+shared_table_forget(Oid relid)
+{
+	(void) gate_run(&shared_table_delete, EXPECT_AT_MOST_ONE, gate_oid(relid));
+}
+
 /* tenant_table_register(relation regclass) → tenancy.tenant_table */
 TENANCY_FUNCTION(tenant_table_register)
 {
@@ -235,17 +332,10 @@ TENANCY_FUNCTION(tenant_table_register)
 	family = find_all_inheritors(relid, AccessExclusiveLock, NULL);
 	foreach (cell, family)
 	{
-		Oid member = lfirst_oid(cell);
-		char *qualified = qualified_name(member);
-		GateRows *rows;
+		Datum row = register_one(lfirst_oid(cell));
 
-		require_shareable(member, qualified);
-		protect(member, qualified);
-		open_schema(get_rel_namespace(member));
-		rows = gate_run(&shared_table_insert, EXPECT_ONE, gate_oid(member),
-						gate_timestamptz(clock_now()));
-		if (member == relid)
-			result = row_datum(rows, 0, 0);
+		if (lfirst_oid(cell) == relid)
+			result = row;
 	}
 	AtEOXact_GUC(true, level);
 	PG_RETURN_DATUM(result);
@@ -267,7 +357,6 @@ TENANCY_FUNCTION(tenant_table_unregister)
 		Oid member = lfirst_oid(cell);
 		char *qualified = qualified_name(member);
 		GateRows *rows = gate_run(&shared_table_delete, EXPECT_AT_MOST_ONE, gate_oid(member));
-		GateScope scope;
 
 		if (rows->count == 0)
 		{
@@ -278,15 +367,204 @@ TENANCY_FUNCTION(tenant_table_unregister)
 		}
 		if (member == relid)
 			result = row_datum(rows, 0, 0);
-		gate_enter(&scope, relation_owner(member), "pg_catalog");
-		gate_run_text(psprintf("DROP POLICY IF EXISTS tenancy_isolation ON %s;"
-							   "DROP POLICY IF EXISTS tenancy_access ON %s;"
-							   "ALTER TABLE %s NO FORCE ROW LEVEL SECURITY,"
-							   " ALTER COLUMN tenant_id DROP DEFAULT;"
-							   "REVOKE SELECT, INSERT, UPDATE, DELETE ON %s FROM tenancy_tenant;",
-							   qualified, qualified, qualified, qualified));
-		gate_leave(&scope);
+		run_as_owner(member,
+					 psprintf("DROP POLICY IF EXISTS tenancy_isolation ON %s;"
+							  "DROP POLICY IF EXISTS tenancy_access ON %s;"
+							  "ALTER TABLE %s NO FORCE ROW LEVEL SECURITY,"
+							  " ALTER COLUMN tenant_id DROP DEFAULT;"
+							  "REVOKE SELECT, INSERT, UPDATE, DELETE ON %s FROM tenancy_tenant;",
+							  qualified, qualified, qualified, qualified));
 	}
 	AtEOXact_GUC(true, level);
 	PG_RETURN_DATUM(result);
+}
+
+/* Relations that were dropped in this transaction, until the statement is done; in its context. */
+static List *dropped = NIL;
+
+void
+shared_table_note_dropped(Oid relid)
+{
+	pg_uuid_t tenant;
+	MemoryContext old;
+
+	char kind = get_rel_relkind(relid);
+
+	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) ||
+		registry_relation_scope(relid, &tenant) != SCOPE_SHARED)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	dropped = lappend_oid(dropped, relid);
+	MemoryContextSwitchTo(old);
+}
+
+void
+shared_table_transaction_event(XactEvent event)
+{
+	/* Its memory went with the transaction, as the rows did where it failed. */
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		dropped = NIL;
+}
+
+static List *
+add_shared(List *relids, const RangeVar *name)
+{
+	Oid relid = name == NULL ? InvalidOid : RangeVarGetRelid(name, NoLock, true);
+	pg_uuid_t tenant;
+
+	if (OidIsValid(relid) && registry_relation_scope(relid, &tenant) == SCOPE_SHARED)
+		relids = list_append_unique_oid(relids, relid);
+	return relids;
+}
+
+static List *
+add_references(List *relids, List *elements)
+{
+	ListCell *cell;
+
+	foreach (cell, elements)
+	{
+		Node *element = lfirst(cell);
+
+		if (element == NULL)
+			continue;
+		if (IsA(element, AlterTableCmd))
+			relids = add_references(relids, list_make1(castNode(AlterTableCmd, element)->def));
+		else if (IsA(element, Constraint) &&
+				 castNode(Constraint, element)->contype == CONSTR_FOREIGN)
+			relids = add_shared(relids, castNode(Constraint, element)->pktable);
+		else if (IsA(element, ColumnDef))
+			relids = add_references(relids, castNode(ColumnDef, element)->constraints);
+	}
+	return relids;
+}
+
+/* The policies of a shared table are the operator's, and ours are nobody's. */
+static void
+require_may_change_policy(const RangeVar *table, const char *policy)
+{
+	Oid admin = get_role_oid("tenancy_admin", true);
+	bool is_ours =
+		strcmp(policy, "tenancy_isolation") == 0 || strcmp(policy, "tenancy_access") == 0;
+
+	if (add_shared(NIL, table) == NIL)
+		return;
+	if (is_ours || !(superuser() || (OidIsValid(admin) && has_privs_of_role(GetUserId(), admin))))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for policy \"%s\" of shared table \"%s\"", policy,
+					   table->relname),
+				is_ours
+					? errhint("tenant_table_unregister() drops it.")
+					: errhint("Only members of role \"tenancy_admin\" that own the table may."));
+}
+
+static void
+check_dropped_policies(DropStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->objects)
+	{
+		List *name = list_copy(castNode(List, lfirst(cell)));
+		char *policy = strVal(llast(name));
+
+		require_may_change_policy(makeRangeVarFromNameList(list_delete_last(name)), policy);
+	}
+}
+
+/* What is built concurrently is there when it is found out, so this asks before. */
+static void
+require_index_by_tenant(const IndexStmt *statement)
+{
+	ListCell *cell;
+
+	if (!statement->unique && statement->excludeOpNames == NIL)
+		return;
+	foreach (cell, statement->indexParams)
+	{
+		const IndexElem *element = lfirst_node(IndexElem, cell);
+
+		if (element->name != NULL && strcmp(element->name, TENANT_COLUMN) == 0)
+			return;
+	}
+	if (add_shared(NIL, statement->relation) != NIL)
+		refuse_key(statement->idxname == NULL ? "?" : statement->idxname,
+				   statement->relation->relname);
+}
+
+List *
+shared_table_before_statement(Node *statement)
+{
+	List *relids = NIL;
+
+	if (is_protecting)
+		return NIL;
+	switch (nodeTag(statement))
+	{
+		case T_CreatePolicyStmt:
+			require_may_change_policy(castNode(CreatePolicyStmt, statement)->table,
+									  castNode(CreatePolicyStmt, statement)->policy_name);
+			break;
+		case T_AlterPolicyStmt:
+			require_may_change_policy(castNode(AlterPolicyStmt, statement)->table,
+									  castNode(AlterPolicyStmt, statement)->policy_name);
+			break;
+		case T_DropStmt:
+			if (castNode(DropStmt, statement)->removeType == OBJECT_POLICY)
+				check_dropped_policies(castNode(DropStmt, statement));
+			break;
+		case T_RenameStmt:
+			if (castNode(RenameStmt, statement)->renameType == OBJECT_POLICY)
+				require_may_change_policy(castNode(RenameStmt, statement)->relation,
+										  castNode(RenameStmt, statement)->subname);
+			relids = add_shared(relids, castNode(RenameStmt, statement)->relation);
+			break;
+		case T_AlterTableStmt:
+			relids = add_shared(relids, castNode(AlterTableStmt, statement)->relation);
+			relids = add_references(relids, castNode(AlterTableStmt, statement)->cmds);
+			break;
+		case T_AlterObjectSchemaStmt:
+			relids = add_shared(relids, castNode(AlterObjectSchemaStmt, statement)->relation);
+			break;
+		case T_CreateStmt:
+			relids = add_references(relids, castNode(CreateStmt, statement)->tableElts);
+			relids = add_references(relids, castNode(CreateStmt, statement)->constraints);
+			break;
+		case T_IndexStmt:
+			require_index_by_tenant(castNode(IndexStmt, statement));
+			relids = add_shared(relids, castNode(IndexStmt, statement)->relation);
+			break;
+		default:
+			break;
+	}
+	return relids;
+}
+
+void
+shared_table_after_statement(List *changed)
+{
+	List *gone = dropped;
+	ListCell *cell;
+
+	dropped = NIL;
+	foreach (cell, gone)
+		shared_table_forget(lfirst_oid(cell));
+	foreach (cell, changed)
+	{
+		Oid relid = lfirst_oid(cell);
+		char *name;
+		GateRows *rows;
+
+		if (get_rel_relkind(relid) == '\0')
+			continue;
+		name = qualified_name(relid);
+		require_shareable(relid, name);
+		rows = gate_run(&shared_table_fault, EXPECT_ONE, gate_oid(relid));
+		if (!row_is_null(rows, 0, 0))
+			ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("table \"%s\" is shared by tenants", name),
+					errdetail("Nothing may take from it what keeps them apart: %s.",
+							  row_text(rows, 0, 0)),
+					errhint("tenant_table_unregister() first."));
+	}
 }

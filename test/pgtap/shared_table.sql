@@ -109,6 +109,81 @@ SELECT throws_ok('EXPLAIN ANALYZE SELECT count(*) FROM app.customer', '42501', N
 SELECT is((SELECT count(*) FROM app.customer), 19903::bigint, 'and counts the rows of the tenant');
 COMMIT;
 
+-- what is registered stays as it is
+SET ROLE sht_owner;
+SELECT throws_ok(format('CREATE POLICY wide ON app.customer %s', x), '42501', 'permission denied for policy "wide" of shared table "customer"', 'the owner makes no policy: ' || x)
+    FROM unnest(ARRAY['USING (true)', 'FOR SELECT TO PUBLIC USING (id > 0)', 'AS RESTRICTIVE USING (true)']) x;
+SELECT throws_ok(x, '42501', NULL, 'nor touches ours: ' || x) FROM unnest(ARRAY[
+    'DROP POLICY tenancy_isolation ON app.customer', 'DROP POLICY tenancy_access ON app.customer',
+    'ALTER POLICY tenancy_isolation ON app.customer USING (true)', 'ALTER POLICY tenancy_isolation ON app.customer RENAME TO x']) x;
+SELECT throws_ok(x, '42501', 'table "app.customer" is shared by tenants', 'nor weakens the table: ' || x) FROM unnest(ARRAY[
+    'ALTER TABLE app.customer DISABLE ROW LEVEL SECURITY', 'ALTER TABLE app.customer NO FORCE ROW LEVEL SECURITY',
+    'ALTER TABLE app.customer ALTER tenant_id DROP DEFAULT', 'ALTER TABLE app.customer ALTER tenant_id SET DEFAULT gen_random_uuid()',
+    'DO ''BEGIN ALTER TABLE app.customer NO FORCE ROW LEVEL SECURITY; END''']) x;
+SELECT throws_ok(x, state, NULL, 'nor its column: ' || x) FROM (VALUES ('ALTER TABLE app.customer DROP tenant_id CASCADE', '42703'),
+    ('ALTER TABLE app.customer RENAME tenant_id TO owner_id', '42703'), ('ALTER TABLE app.invoice ALTER tenant_id DROP NOT NULL', '42P16')) v (x, state);
+CREATE TABLE app.empty (tenant_id uuid, id integer, email text, PRIMARY KEY (tenant_id, id));
+RESET ROLE;
+SELECT tenant_table_register('app.empty') \g /dev/null
+SET ROLE sht_owner;
+SELECT throws_ok(x, '42P16', NULL, 'no key without the tenant: ' || x) FROM unnest(ARRAY[
+    'CREATE UNIQUE INDEX by_email ON app.empty (email)', 'CREATE UNIQUE INDEX by_email ON app.empty (lower(email))', 'CREATE UNIQUE INDEX by_email ON app.empty (email) INCLUDE (tenant_id)',
+    'ALTER TABLE app.empty ADD UNIQUE (email)', 'ALTER TABLE app.empty ADD COLUMN code integer UNIQUE',
+    'ALTER TABLE app.empty ADD EXCLUDE USING btree (email WITH =)']) x;
+SELECT lives_ok(x, 'but with it: ' || x) FROM unnest(ARRAY[
+    'CREATE UNIQUE INDEX by_email ON app.empty (tenant_id, email)', 'CREATE INDEX by_mail ON app.empty (email)', 'ALTER TABLE app.empty ADD COLUMN code integer',
+    'ALTER TABLE app.empty RENAME COLUMN code TO code2', 'DROP INDEX app.by_email']) x;
+CREATE TABLE app.note (tenant_id uuid, id integer, PRIMARY KEY (tenant_id, id));
+RESET ROLE;
+SELECT tenant_table_register('app.note') \g /dev/null
+SET ROLE sht_owner;
+ALTER TABLE app.note ADD other uuid, ADD customer integer;
+SELECT throws_ok($$ALTER TABLE app.note ADD CONSTRAINT crosses FOREIGN KEY (other, customer) REFERENCES app.customer (tenant_id, id)$$, '42P16', NULL, 'no reference by another column');
+SELECT lives_ok($$ALTER TABLE app.note ADD FOREIGN KEY (tenant_id, customer) REFERENCES app.customer$$, 'a reference by the tenant');
+DROP TABLE app.note;
+RESET ROLE;
+SELECT is((SELECT count(*) FROM tenancy.tenant_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relation)), 0::bigint, 'a table that is dropped leaves the registry');
+CREATE ROLE sht_operator IN ROLE tenancy_admin, sht_owner;
+SET ROLE sht_operator;
+SELECT lives_ok('CREATE POLICY recent ON app.customer AS RESTRICTIVE FOR SELECT USING (id < 1000000)', 'the operator who owns it makes policies');
+SELECT throws_ok('DROP POLICY tenancy_isolation ON app.customer', '42501', NULL, 'but leaves ours');
+DROP POLICY recent ON app.customer;
+RESET ROLE;
+SELECT throws_ok('DROP POLICY tenancy_isolation ON app.customer', '42501', NULL, 'a superuser too');
+SELECT throws_ok('ALTER TABLE app.customer NO FORCE ROW LEVEL SECURITY', '42501', NULL, 'who does not turn it off');
+CREATE MATERIALIZED VIEW app.kept AS SELECT tenant_id, customer FROM app.bad_reference;
+DROP INDEX app.not_by_tenant;
+SELECT throws_ok($$SELECT tenant_table_register('app.bad_reference')$$, '42P16', 'materialized view "app.kept" reads table "app.bad_reference"', 'a materialized view keeps rows of all');
+DROP MATERIALIZED VIEW app.kept;
+CREATE VIEW app.seen AS SELECT * FROM app.bad_reference;
+SELECT throws_ok($$SELECT tenant_table_register('app.bad_reference')$$, '42P16', 'view "app.seen" reads table "app.bad_reference" past row security', 'a superuser''s view');
+ALTER VIEW app.seen SET (security_invoker = on);
+SELECT lives_ok($$SELECT tenant_table_register('app.bad_reference')$$, 'unless it asks as who calls it');
+DROP VIEW app.seen;
+DROP TABLE app.bad_reference;
+
+-- partitions by tenant: the plan reads one
+SET ROLE sht_owner;
+CREATE TABLE app.listed (tenant_id uuid, id integer, PRIMARY KEY (tenant_id, id)) PARTITION BY LIST (tenant_id);
+CREATE TABLE app.hashed (tenant_id uuid, id integer, PRIMARY KEY (tenant_id, id)) PARTITION BY HASH (tenant_id);
+SELECT format('CREATE TABLE app.hashed_%s PARTITION OF app.hashed FOR VALUES WITH (MODULUS 4, REMAINDER %s)', g, g) FROM generate_series(0, 3) g \gexec
+SELECT format('CREATE TABLE app.listed_%s PARTITION OF app.listed FOR VALUES IN (%L)', n, id) FROM (VALUES ('a', :'a'), ('b', :'b')) v (n, id) \gexec
+RESET ROLE;
+SELECT tenant_table_register('app.listed'), tenant_table_register('app.hashed') \g /dev/null
+BEGIN;
+SELECT tenant_context_set('a') \g /dev/null
+INSERT INTO app.listed SELECT current_tenant_id(), g FROM generate_series(1, 10) g;
+INSERT INTO app.hashed SELECT current_tenant_id(), g FROM generate_series(1, 10) g;
+CREATE TEMP TABLE pruned (name text, line text) ON COMMIT DROP;
+DO $$ DECLARE line text; name text; BEGIN
+  FOREACH name IN ARRAY ARRAY['listed', 'hashed'] LOOP
+    FOR line IN EXECUTE format('EXPLAIN (COSTS OFF) SELECT count(*) FROM app.%s', name) LOOP INSERT INTO pruned VALUES (name, line); END LOOP;
+  END LOOP; END $$;
+SELECT is(substring(string_agg(line, ' ') FROM 'Subplans Removed: (\d)'), removed, 'partitions of others are pruned: ' || name)
+  FROM pruned JOIN (VALUES ('listed', '1'), ('hashed', '3')) e (n, removed) ON n = name GROUP BY name, removed;
+SELECT results_eq('SELECT (SELECT count(*) FROM app.listed), (SELECT count(*) FROM app.hashed)', 'VALUES (10::bigint, 10::bigint)', 'and the rows are there');
+COMMIT;
+
 SELECT throws_ok($$SELECT tenant_table_unregister('app.no_column')$$, '42704', NULL, 'what is not registered is not unregistered');
 SELECT lives_ok($$SELECT tenant_table_unregister('app.invoice')$$, 'unregistered');
 SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = 'app.invoice'::regclass), 0::bigint, 'the policies are gone');
