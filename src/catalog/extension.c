@@ -85,7 +85,7 @@ extension_is_ready(void)
 	}
 
 	/* While the install script runs it is half there: ask again the next time. */
-	if (!OidIsValid(get_relname_relid("tenant_table", tables_schema)))
+	if (creating_extension && CurrentExtensionObject == extension)
 		return false;
 	public_schema = find_public_schema(extension);
 	owner = get_role_oid(TENANCY_OWNER, false);

@@ -154,3 +154,21 @@ COMMENT ON FUNCTION @extschema@.tenant_table_unregister(regclass) IS
 REVOKE ALL ON FUNCTION @extschema@.tenant_table_unregister(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_table_unregister(regclass) TO tenancy_admin;
 
+
+CREATE OR REPLACE FUNCTION @extschema@.isolation_lint() RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'tenancy_isolation_lint'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.isolation_lint() IS
+'Looks through the whole database for what would let one tenant reach another, and prints it as TAP (Test Anything Protocol): a line for each thing that must hold, and below it, as comments, each object where it does not with the cure. For a test run of your own: psql -XAtc "SELECT isolation_lint()" > isolation.tap; prove -e cat isolation.tap. Rights: tenancy_admin and tenancy_auditor. Changes nothing.';
+REVOKE ALL ON FUNCTION @extschema@.isolation_lint() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_lint() TO tenancy_admin, tenancy_auditor;
+
+CREATE OR REPLACE FUNCTION @extschema@.isolation_enforce(
+    tenant @extschema@.regtenant DEFAULT NULL, dry_run boolean DEFAULT false)
+RETURNS TABLE (object text, finding text, action text)
+AS 'MODULE_PATHNAME', 'tenancy_isolation_enforce'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.isolation_enforce(@extschema@.regtenant, boolean) IS
+'Repairs what isolation_lint() finds. tenant: slug or id; null for all tenants and what belongs to none. dry_run: true says what would be done. Result: a row per fault, with what was done, would be done, failed, or is left to an operator with the cure. Rights of tenants and strangers are only ever taken, row security only ever added. Errors: 42704 unknown tenant. Rights: tenancy_admin. Side effects: exclusive locks on tables that are repaired.';
+REVOKE ALL ON FUNCTION @extschema@.isolation_enforce(@extschema@.regtenant, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_enforce(@extschema@.regtenant, boolean) TO tenancy_admin;

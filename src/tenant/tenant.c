@@ -17,6 +17,7 @@
 #include "core/id.h"
 #include "core/state.h"
 #include "tenant/configuration.h"
+#include "tenant/isolation.h"
 #include "tenant/template.h"
 #include "tenant/tenant.h"
 
@@ -263,7 +264,10 @@ TENANCY_FUNCTION(tenant_create)
 	if (tenant.schema != NULL)
 		(void) add_schema(&tenant, tenant.schema, "main");
 	if (request.template != NULL)
+	{
 		template_instantiate(request.template, tenant.schema, tenant.owner, tenant.role);
+		isolation_back_up(&tenant.id);
+	}
 	(void) tenant_move(&tenant.id, "activate", NULL);
 	if (request.plan != NULL && subscribe != NULL)
 		subscribe(&tenant.id, request.plan, request.starts_at);
