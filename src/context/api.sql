@@ -100,12 +100,12 @@ COMMENT ON FUNCTION tenancy.is_own_relation(oid) IS
 'The same for the schema of a relation: tenancy.is_own_namespace(). relation: its oid. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION tenancy.is_own_relation(oid) TO PUBLIC;
 
-CREATE OR REPLACE FUNCTION @extschema@.connection_check() RETURNS boolean
+CREATE OR REPLACE FUNCTION @extschema@.connection_check(terminate boolean DEFAULT false) RETURNS boolean
 AS 'MODULE_PATHNAME', 'tenancy_connection_check'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.connection_check() IS
-'Whether this connection can be given to another client: for server_check_query of PgBouncer, which closes a connection where it fails. Clean is a connection without a tenant, temporary relations, statements prepared by SQL, cursors WITH HOLD, LISTEN, session-level advisory locks, and settings that were SET but for those that poolers follow themselves. Result: true. Errors: 55000 naming the first leftover. Rights: anybody.';
-GRANT EXECUTE ON FUNCTION @extschema@.connection_check() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.connection_check(boolean) IS
+'Whether this connection can be given to another client. Clean is a connection without a tenant, temporary relations, statements prepared by SQL, cursors WITH HOLD, LISTEN, session-level advisory locks, and settings that were SET but for those that poolers follow themselves. terminate: true ends the session that is not clean, as a pooler needs it that only notices a lost connection: server_check_query = SELECT connection_check(true) with server_check_delay = 0 for PgBouncer. Result: true. Errors: 55000 naming the first leftover. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION @extschema@.connection_check(boolean) TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION tenancy.own_setval(regclass, bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'tenancy_own_setval'

@@ -177,23 +177,25 @@ leave_at_end(void)
 	ResetSequenceCaches();
 }
 
+/* Poolers go on after an error of their check, but not after the end of the session. */
 static void
-refuse_leftover(const char *kind, const char *name)
+refuse_leftover(int level, const char *kind, const char *name)
 {
-	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+	ereport(level, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("this connection is not clean"), errdetail("It has the %s \"%s\".", kind, name),
 			errhint("DISCARD ALL cleans it."));
 }
 
-/* connection_check() → boolean */
+/* connection_check(terminate boolean) → boolean */
 TENANCY_FUNCTION(connection_check)
 {
+	int level = PG_GETARG_BOOL(0) ? FATAL : ERROR;
 	int count;
 	struct config_generic **settings = compat_guc_variables(&count);
 	GateRows *rows;
 
 	if (context_tenant() != NULL)
-		refuse_leftover("tenant", "current_tenant()");
+		refuse_leftover(level, "tenant", "current_tenant()");
 	for (int i = 0; i < count; i++)
 	{
 		bool is_followed = false;
@@ -202,10 +204,10 @@ TENANCY_FUNCTION(connection_check)
 			is_followed |= strcmp(settings[i]->name, followed_settings[j]) == 0;
 		if (settings[i]->source == PGC_S_SESSION && !is_followed &&
 			(settings[i]->flags & GUC_NO_RESET_ALL) == 0)
-			refuse_leftover("setting", settings[i]->name);
+			refuse_leftover(level, "setting", settings[i]->name);
 	}
 	rows = gate_run_array(&leftovers, EXPECT_AT_MOST_ONE, NULL, 0);
 	if (rows->count > 0)
-		refuse_leftover(row_text(rows, 0, 0), row_text(rows, 0, 1));
+		refuse_leftover(level, row_text(rows, 0, 0), row_text(rows, 0, 1));
 	PG_RETURN_BOOL(true);
 }
