@@ -75,3 +75,17 @@ wait_for() { # wait_for SECONDS QUERY EXPECTED
 		sleep 0.1
 	done
 }
+
+# Sets node_modules to a directory with what test/node/package.json names, or fails where there
+# is no Node.js with npm, or no network.
+install_node_modules() {
+	node_modules=$top/build/node
+	{ command -v node && command -v npm; } >/dev/null || return 1
+	mkdir -p "$node_modules"
+	(
+		flock 9
+		cmp -s "$top/test/node/package.json" "$node_modules/package.json" && [ -d "$node_modules/node_modules" ] && exit
+		cp "$top/test/node/package.json" "$node_modules"
+		cd "$node_modules" && npm install --omit=dev --ignore-scripts --no-audit --no-fund > log 2>&1 || { rm package.json; exit 1; }
+	) 9> "$node_modules/lock"
+}

@@ -93,16 +93,12 @@ is "$(PGUSER=globex_app psql -XAtqc "SELECT owner FROM note" app)" "globex" "and
 read -r PGHOST PGPORT <<< "$direct"
 
 # drivers
-modules=$top/build/node
-if ! { command -v node && command -v npm; } >/dev/null; then
-	ok 0 "drivers of Node interleave # SKIP there is no node with npm"
-elif mkdir -p "$modules" && cp "$top/test/pool/package.json" "$modules" &&
-	! (cd "$modules" && { [ -d node_modules/kysely ] || npm install --omit=dev --ignore-scripts --no-audit --no-fund; }) > "$modules/log" 2>&1; then
-	ok 0 "drivers of Node interleave # SKIP npm could not install them"
+if ! install_node_modules; then
+	ok 0 "drivers of Node interleave # SKIP there is no node with npm, or npm could not install them"
 else
 	for size in 1 2; do
 		environment=$("$top/test/pooler" start "$pooler_dir" default_pool_size=$size)
-		(eval "$environment"; NODE_MODULES=$modules timeout 120 node "$top/test/pool/interleave.mjs") > "$pooler_dir/tap" 2>&1
+		(eval "$environment"; NODE_MODULES=$node_modules timeout 120 node "$top/test/node/interleave.mjs") > "$pooler_dir/tap" 2>&1
 		while read -r line; do
 			case $line in
 				"ok "*) ok 0 "pool of $size: ${line#* - }" ;;

@@ -2,7 +2,7 @@
 // mixed, with every protocol that the drivers have, errors, cancels and clients that vanish.
 // Prints TAP.  Each client sees whose rows it gets; one foreign row is a failure.
 //
-//   NODE_MODULES=DIRECTORY node test/pool/interleave.mjs
+//   NODE_MODULES=DIRECTORY node test/node/interleave.mjs
 //
 // PGHOST, PGPORT: the pooler.  Logins: pool (of tenancy_app), owners (naive design, for control).
 import { createRequire } from 'node:module';
