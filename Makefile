@@ -51,7 +51,7 @@ $(SCRIPT): $(FRAGMENTS) pg_tenancy.control Makefile
 # tables leave out what is zero.
 STRICT = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Werror
 
-.PHONY: setup demo test strict bench format help
+.PHONY: setup demo test test-core test-fuzz strict bench format help
 
 setup: ## install what is missing (apt)
 	@test/setup

@@ -17,11 +17,14 @@
 #include "core/function.h"
 #include "core/id.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/parallel.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -41,10 +44,13 @@ GATE_LOOKUP(tenant_by_id, TENANT_BY_ID, UUIDOID);
 GATE_LATEST(tenant_by_id_latest, TENANT_BY_ID, UUIDOID);
 GATE_LOOKUP(tenant_id_by_slug, "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1", TEXTOID);
 GATE_LOOKUP(tenant_slug_by_id, "SELECT t.slug FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
-GATE_LATEST(tenant_of_schema,
-			"SELECT s.tenant_id FROM tenancy.tenant_schema s WHERE s.schema_name = $1", NAMEOID);
-GATE_LATEST(table_is_shared, "SELECT true FROM tenancy.tenant_table t WHERE t.relation = $1::oid",
-			OIDOID);
+/* Columns of tenancy.tenant_schema and tenancy.tenant_table. */
+enum
+{
+	SCHEMA_TENANT = 1,
+	SCHEMA_NAME = 2,
+	TABLE_RELATION = 1
+};
 
 typedef struct ScopeEntry
 {
@@ -171,6 +177,36 @@ remember(HTAB **cache, Oid oid, RelationScope scope, const pg_uuid_t *tenant, ui
 		entry->tenant = *tenant;
 }
 
+/*
+ * The row of a key, as it is committed now or changed by ourselves; its column "wanted", a
+ * uuid, goes to *result.  An index scan and no query, so that no lock is left on our tables
+ * by a statement that has nothing to do with them.
+ */
+static bool
+find_row(const char *table, const char *index, AttrNumber column, RegProcedure equals, Datum value,
+		 AttrNumber wanted, pg_uuid_t *result)
+{
+	Relation relation = table_open(extension_relation(table), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool is_found;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, equals, value);
+	scan = systable_beginscan(relation, extension_relation(index), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	is_found = HeapTupleIsValid(tuple);
+	if (is_found && wanted != InvalidAttrNumber)
+	{
+		bool is_null;
+
+		*result = *DatumGetUUIDP(heap_getattr(tuple, wanted, RelationGetDescr(relation), &is_null));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return is_found;
+}
+
 RelationScope
 registry_schema_scope(Oid schema, pg_uuid_t *tenant)
 {
@@ -196,13 +232,12 @@ registry_schema_scope(Oid schema, pg_uuid_t *tenant)
 	name = get_namespace_name(schema);
 	if (name != NULL)
 	{
-		GateRows *rows = gate_run(&tenant_of_schema, EXPECT_AT_MOST_ONE, gate_name(name));
+		NameData key;
 
-		if (rows->count == 1)
-		{
-			*tenant = *row_uuid(rows, 0, 0);
+		namestrcpy(&key, name);
+		if (find_row("tenant_schema", "tenant_schema_pkey", SCHEMA_NAME, F_NAMEEQ,
+					 NameGetDatum(&key), SCHEMA_TENANT, tenant))
 			scope = SCOPE_TENANT;
-		}
 	}
 	remember(&schema_scopes, schema, scope, tenant, seen);
 	return scope;
@@ -251,7 +286,8 @@ registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 	schema = get_rel_namespace(relid);
 	scope = registry_schema_scope(schema, tenant);
 	if (scope == SCOPE_NONE && OidIsValid(schema) && schema != extension_tables_schema() &&
-		gate_run(&table_is_shared, EXPECT_AT_MOST_ONE, gate_oid(relid))->count == 1)
+		find_row("tenant_table", "tenant_table_pkey", TABLE_RELATION, F_OIDEQ,
+				 ObjectIdGetDatum(relid), InvalidAttrNumber, NULL))
 		scope = SCOPE_SHARED;
 	if (scope == SCOPE_NONE && schema != extension_tables_schema() && is_unfiltered(relid))
 		scope = SCOPE_UNFILTERED;
