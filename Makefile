@@ -63,6 +63,12 @@ demo: setup ## watch a database create tenants, keep them apart, meter and bill 
 test: setup ## build with warnings as errors and run every suite
 	@test/run $(ONLY)
 
+test-core: setup ## run PostgreSQL's own regression suite with the extension loaded; a minute
+	@test/core/run
+
+test-fuzz: setup ## run 100,000 random statements of SQLsmith as a tenant; minutes
+	@test/fuzz/run
+
 # Objects that were built without these must not pass for strict ones.  Made old and not
 # deleted: PGXS makes all files .SECONDARY, and one that is missing is not made again.
 strict:
@@ -74,4 +80,4 @@ format: ## lay out the C files
 	clang-format -i $(shell find src -name '*.[ch]')
 
 help: ## list these goals
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
