@@ -79,7 +79,7 @@ CREATE FUNCTION enter_one() RETURNS void LANGUAGE plpgsql AS \$\$
 DECLARE t text; one text := (SELECT token FROM tokens LIMIT 1);
 BEGIN FOR t IN SELECT token FROM tokens LOOP PERFORM tenant_enter(one); END LOOP; END \$\$;
 SQL
-timing() { on enter psql -Xq <<< "\\timing
+timing() { on enter env PGOPTIONS="-c client_min_messages=error" psql -Xq <<< "\\timing
 SELECT count($1());" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'; }
 verify=$(for _ in 1 2 3; do echo "$(timing enter_all) $(timing enter_one)"; done | awk -v n=$checks '{ print ($1 - $2) * 1000 / n }' | median)
 

@@ -13,6 +13,7 @@
 #include "core/settings.h"
 #include "hook/hook.h"
 #include "job/schedule.h"
+#include "limit/rate_limit.h"
 #include "meter/meter.h"
 #include "tenant/tenant.h"
 #include "worker/worker.h"
@@ -47,6 +48,7 @@ _PG_init(void)
 	job_init();
 	tenant_init();
 	meter_init();
+	rate_limit_init();
 	billing_init();
 	worker_init();
 	hooks_install();

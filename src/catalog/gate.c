@@ -437,6 +437,17 @@ gate_int64_array(const int64 *values, int count)
 }
 
 NullableDatum
+gate_bytea_array(const bytea *const *values, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = PointerGetDatum(values[i]);
+	return gate_datum(
+		PointerGetDatum(construct_array(elements, count, BYTEAOID, -1, false, TYPALIGN_INT)));
+}
+
+NullableDatum
 gate_text_array(const char *const *values, int count)
 {
 	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));

@@ -1,13 +1,11 @@
 /*
  * context/entry.c
  *		What entering a tenant needs to know, looked up once.
- *
- * A cache per backend, thrown away when a tenant, a role or a schema has changed.  Its rows
- * are read as they are committed now: what an old snapshot shows must not be kept.
  */
 #include "postgres.h"
 
 #include "catalog/extension.h"
+#include "catalog/tenant_cache.h"
 #include "context/entry.h"
 #include "core/id.h"
 
@@ -15,15 +13,9 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 
-#define CACHED_ENTRIES 256
-
-static MemoryContext memory = NULL;
-static HTAB *entries = NULL;
-static uint64 entries_generation;
+static TenantCache entries = {.name = "tenant entries", .entry_size = sizeof(Entry)};
 
 /* Nobody may gain a right by entering: the role has no attribute and no predefined role. */
 void
@@ -81,36 +73,15 @@ entry_require_enterable(const TenantEntry *tenant)
 	return role;
 }
 
-static void
-clear(uint64 generation)
-{
-	HASHCTL control = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(Entry)};
-
-	if (memory == NULL)
-		memory =
-			AllocSetContextCreate(TopMemoryContext, "pg_tenancy entries", ALLOCSET_DEFAULT_SIZES);
-	entries = NULL;
-	MemoryContextReset(memory);
-	control.hcxt = memory;
-	entries = hash_create("pg_tenancy entries", CACHED_ENTRIES, &control,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	entries_generation = generation;
-}
-
 const Entry *
 entry_get(const pg_uuid_t *id)
 {
-	uint64 generation = registry_generation();
-	Entry *entry;
+	Entry *entry = tenant_cache_find(&entries, id);
 	TenantEntry *tenant;
 	Oid role;
 	char *search_path;
 	MemoryContext old;
 
-	if (entries == NULL || entries_generation != generation ||
-		hash_get_num_entries(entries) >= CACHED_ENTRIES)
-		clear(generation);
-	entry = hash_search(entries, id, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry;
 
@@ -119,11 +90,10 @@ entry_get(const pg_uuid_t *id)
 	entry_require_plain_role(role, tenant->role);
 	search_path = entry_search_path(tenant);
 
-	/* What changed meanwhile has moved the generation on: the entry serves this once. */
-	old = MemoryContextSwitchTo(memory);
+	old = MemoryContextSwitchTo(entries.memory);
 	tenant = registry_copy(tenant);
 	search_path = pstrdup(search_path);
-	entry = hash_search(entries, id, HASH_ENTER, NULL);
+	entry = tenant_cache_add(&entries, id);
 	entry->tenant = *tenant;
 	entry->role = role;
 	entry->search_path = search_path;

@@ -20,6 +20,7 @@ int setting_billing_grace;
 char *setting_compatible_settings;
 char *setting_current_tenant;
 int setting_max_databases;
+int setting_max_rate_subjects;
 int setting_max_runners;
 int setting_max_tenants;
 int setting_metering;
@@ -136,6 +137,19 @@ static const Setting settings[] = {
 		.maximum = 10000,
 		.what = "How many databases with the extension the launcher looks after.",
 		.when = "Costs about 100 bytes of shared memory each.",
+	},
+	{
+		.name = "tenancy.max_rate_subjects",
+		.type = SETTING_INT,
+		.variable = &setting_max_rate_subjects,
+		.context = PGC_POSTMASTER,
+		.boot.integer = 100000,
+		.minimum = 1024,
+		.maximum = 100000000,
+		.what = "How many subjects of rate limits are counted at the same time.",
+		.when = "Tenants and users that were active within the period of a limit; costs about 150 "
+				"bytes of shared memory each. Beyond it a limit lets through or denies, as its "
+				"on_full says.",
 	},
 	{
 		.name = "tenancy.max_runners",

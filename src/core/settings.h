@@ -26,6 +26,7 @@ extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
 extern int setting_max_databases;
+extern int setting_max_rate_subjects;
 extern int setting_max_runners;
 extern int setting_max_tenants;
 extern int setting_metering;                /* a MeteringLevel */

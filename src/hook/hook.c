@@ -21,6 +21,7 @@
 #include "context/own_catalog.h"
 #include "core/compat.h"
 #include "hook/hook.h"
+#include "limit/rate_limit.h"
 #include "meter/meter.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
@@ -400,6 +401,7 @@ on_transaction(XactEvent event, void *argument)
 	worker_transaction_event(event);
 	context_transaction_event(event);
 	shared_table_transaction_event(event);
+	rate_limit_transaction_event(event);
 }
 
 static void

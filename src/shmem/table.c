@@ -107,22 +107,29 @@ shared_table_find(SharedTable *table, const void *key, LWLockMode mode, LWLock *
 	return entry;
 }
 
-void *
-shared_table_ensure(SharedTable *table, const void *key, LWLockMode mode, LWLock **lock)
+int
+shared_table_partition(SharedTable *table, const void *key)
 {
-	uint32 hash;
+	return get_hash_value(table->hash, key) % SHARED_TABLE_PARTITIONS;
+}
+
+LWLock *
+shared_table_partition_lock(SharedTable *table, int partition)
+{
+	return &table->locks[partition].lock;
+}
+
+void *
+shared_table_ensure_locked(SharedTable *table, const void *key)
+{
+	uint32 hash = get_hash_value(table->hash, key);
 	bool found;
-	void *entry = shared_table_find(table, key, mode, lock);
+	void *entry;
 
-	if (entry != NULL)
-		return entry;
-
-	hash = get_hash_value(table->hash, key);
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	Assert(LWLockHeldByMeInMode(partition_lock(table, hash), LW_EXCLUSIVE));
 	entry = hash_search_with_hash_value(table->hash, key, hash, HASH_ENTER_NULL, &found);
 	if (entry == NULL)
 	{
-		LWLockRelease(*lock);
 		pg_atomic_fetch_add_u64(&table->state->refused_count, 1);
 		return NULL;
 	}
@@ -131,6 +138,20 @@ shared_table_ensure(SharedTable *table, const void *key, LWLockMode mode, LWLock
 		memset((char *) entry + table->key_size, 0, table->entry_size - table->key_size);
 		pg_atomic_fetch_add_u64(&table->state->entry_count, 1);
 	}
+	return entry;
+}
+
+void *
+shared_table_ensure(SharedTable *table, const void *key, LWLockMode mode, LWLock **lock)
+{
+	void *entry = shared_table_find(table, key, mode, lock);
+
+	if (entry != NULL)
+		return entry;
+	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	entry = shared_table_ensure_locked(table, key);
+	if (entry == NULL)
+		LWLockRelease(*lock);
 	return entry;
 }
 

@@ -44,6 +44,14 @@ extern void *shared_table_find(SharedTable *table, const void *key, LWLockMode m
 extern void *shared_table_ensure(SharedTable *table, const void *key, LWLockMode mode,
 								 LWLock **lock);
 
+/*
+ * Several entries at once: lock the partitions of their keys exclusively, in ascending order
+ * and each once; then look, or make where there is none (NULL when full); then release them.
+ */
+extern int shared_table_partition(SharedTable *table, const void *key);
+extern LWLock *shared_table_partition_lock(SharedTable *table, int partition);
+extern void *shared_table_ensure_locked(SharedTable *table, const void *key);
+
 /* Remove an entry that the caller found under the exclusive lock. */
 extern void shared_table_remove(SharedTable *table, const void *key);
 

@@ -1,0 +1,42 @@
+/* limit: asking and setting. */
+
+CREATE OR REPLACE FUNCTION @extschema@.rate_limit_configure(
+    tenant @extschema@.regtenant, limits jsonb) RETURNS SETOF tenancy.rate_limit
+AS 'MODULE_PATHNAME', 'tenancy_rate_limit_configure'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.rate_limit_configure(@extschema@.regtenant, jsonb) IS
+'Sets the rate limits of a tenant, all at once: what is not in the document is no more. tenant: slug or id; null for all tenants, where a tenant''s own limit of the same name takes its place. limits: global_limits (of the tenant as a whole), endpoint_limits, user_limits (each user of the tenant), concurrency_limits (at once, until the end of the transaction), service_limits (all tenants together, for null alone); each a list of {limit, period_seconds, endpoint, name, burst, shadow}; and burst_allowance, sliding_window, shadow, on_full for all of them. endpoint: a pattern in which * stands for anything. burst: how many beyond the first may come at once; left out, limit - 1. sliding_window: true counts by windows instead of an even pace (GCRA). shadow: counts, denies nothing. on_full: open or closed, when shared memory has no room (tenancy.max_rate_subjects). Result: the rows. Errors: 22023 for the document; 42704 unknown tenant. Rights: tenancy_admin. Side effects: holds from the next request; counts stay where algorithm, subject and period do.';
+REVOKE ALL ON FUNCTION @extschema@.rate_limit_configure(@extschema@.regtenant, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.rate_limit_configure(@extschema@.regtenant, jsonb) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.rate_limit_enforce(
+    tenant @extschema@.regtenant, endpoint text, user_id text DEFAULT NULL, cost integer DEFAULT 1)
+RETURNS tenancy.rate_limit_result
+AS 'MODULE_PATHNAME', 'tenancy_rate_limit_enforce'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.rate_limit_enforce(@extschema@.regtenant, text, text, integer) IS
+'May this request come now? Counts it if so, by all limits that match or by none. tenant: slug or id. endpoint: what the patterns are matched against, such as GET /api/things. user_id: whose request it is; null leaves limits per user out. cost: how much it counts; 0 asks without counting. Result: limited, and the rest of tenancy.rate_limit_result; times in milliseconds. Counted in shared memory: also in READ ONLY transactions, and also when the transaction fails. Errors: 22023 negative cost, or too long; 42704 unknown tenant. Rights: tenancy_admin, tenancy_app, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.rate_limit_enforce(@extschema@.regtenant, text, text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.rate_limit_enforce(@extschema@.regtenant, text, text, integer) TO tenancy_admin, tenancy_app, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.rate_limit_read(
+    OUT policy_id uuid, OUT tenant_id uuid, OUT allowed bigint, OUT limited bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_rate_limit_read'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.rate_limit_read() IS
+'The subjects of rate limits that shared memory knows, with how many requests each was let through and denied since it is known. Rights: tenancy_admin, tenancy_app, tenancy_auditor; a tenant in its context is shown its own alone.';
+REVOKE ALL ON FUNCTION tenancy.rate_limit_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.rate_limit_read() TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE VIEW tenancy.rate_limit_stat AS
+    SELECT s.tenant_id, t.slug, r.name AS policy, r.shadow, pg_catalog.count(*) AS subjects,
+           pg_catalog.sum(s.allowed)::bigint AS allowed, pg_catalog.sum(s.limited)::bigint AS limited
+      FROM tenancy.rate_limit_read() s
+      JOIN tenancy.rate_limit r ON r.id = s.policy_id
+      LEFT JOIN tenancy.tenant t ON t.id = s.tenant_id
+     GROUP BY s.tenant_id, t.slug, r.name, r.shadow;
+COMMENT ON VIEW tenancy.rate_limit_stat IS
+'Requests let through and denied per tenant and rate limit, of subjects that shared memory still knows; for a shadow limit, limited is what it would have denied.';
+REVOKE ALL ON tenancy.rate_limit_stat FROM PUBLIC;
+GRANT SELECT ON tenancy.rate_limit_stat TO tenancy_admin, tenancy_auditor;

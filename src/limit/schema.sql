@@ -1,0 +1,82 @@
+/* limit: rate limits, quotas, allocations. */
+
+CREATE TABLE tenancy.rate_limit (
+    id              uuid NOT NULL,
+    tenant_id       uuid NOT NULL,
+    name            text NOT NULL,
+    endpoint        text,
+    subject         text NOT NULL,
+    algorithm       text NOT NULL,
+    quota           bigint NOT NULL,
+    period_ms       bigint NOT NULL,
+    burst           bigint NOT NULL,
+    shadow          boolean NOT NULL,
+    on_full         text NOT NULL,
+    changed_at      timestamptz NOT NULL,
+    CONSTRAINT rate_limit_pkey PRIMARY KEY (id),
+    CONSTRAINT rate_limit_name_key UNIQUE (tenant_id, name),
+    CONSTRAINT rate_limit_subject_check CHECK (subject IN ('service', 'tenant', 'user')),
+    CONSTRAINT rate_limit_algorithm_check CHECK (algorithm IN ('gcra', 'sliding_window', 'concurrency')),
+    CONSTRAINT rate_limit_quota_check CHECK (quota BETWEEN 1 AND 1000000000),
+    CONSTRAINT rate_limit_period_check CHECK ((algorithm = 'concurrency') = (period_ms = 0) AND period_ms >= 0),
+    CONSTRAINT rate_limit_burst_check CHECK (burst BETWEEN 0 AND 1000000000),
+    CONSTRAINT rate_limit_on_full_check CHECK (on_full IN ('open', 'closed'))
+);
+COMMENT ON TABLE tenancy.rate_limit IS
+'Rate limits, set by rate_limit_configure(); the nil uuid stands for all tenants. Kept until configured otherwise.';
+COMMENT ON COLUMN tenancy.rate_limit.endpoint IS 'a pattern in which * stands for anything; null is every endpoint';
+COMMENT ON COLUMN tenancy.rate_limit.subject IS 'whose requests are counted together: all tenants'', a tenant''s, a user''s';
+COMMENT ON COLUMN tenancy.rate_limit.burst IS 'gcra: how many beyond the first may come at once';
+COMMENT ON COLUMN tenancy.rate_limit.shadow IS 'counts and denies nothing';
+COMMENT ON COLUMN tenancy.rate_limit.on_full IS 'what happens where there is no room to count';
+REVOKE ALL ON tenancy.rate_limit FROM PUBLIC;
+GRANT SELECT ON tenancy.rate_limit TO tenancy_admin, tenancy_app, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.rate_limit', '');
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.rate_limit FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.rate_limit ENABLE ALWAYS TRIGGER registry_changed;
+
+CREATE TABLE tenancy.rate_limit_salt (
+    salt            bytea NOT NULL,
+    is_only         boolean NOT NULL DEFAULT true,
+    CONSTRAINT rate_limit_salt_pkey PRIMARY KEY (is_only),
+    CONSTRAINT rate_limit_salt_only_check CHECK (is_only),
+    CONSTRAINT rate_limit_salt_length_check CHECK (octet_length(salt) = 16)
+);
+COMMENT ON TABLE tenancy.rate_limit_salt IS
+'Key of the hash that subjects of rate limits are known by, one row, random. Not dumped.';
+INSERT INTO tenancy.rate_limit_salt (salt)
+VALUES (decode(replace(gen_random_uuid()::text, '-', ''), 'hex'));
+REVOKE ALL ON tenancy.rate_limit_salt FROM PUBLIC;
+
+CREATE TABLE tenancy.rate_limit_state (
+    subject         bytea NOT NULL,
+    policy_id       uuid NOT NULL,
+    tenant_id       uuid NOT NULL,
+    algorithm       bigint NOT NULL,
+    period_ms       bigint NOT NULL,
+    first           bigint NOT NULL,
+    second          bigint NOT NULL,
+    saved_at        timestamptz NOT NULL,
+    CONSTRAINT rate_limit_state_pkey PRIMARY KEY (subject)
+);
+COMMENT ON TABLE tenancy.rate_limit_state IS
+'Counts of rate limits whose period is an hour or longer, saved every ten seconds for a restart. Kept until they have run out. Not dumped.';
+REVOKE ALL ON tenancy.rate_limit_state FROM PUBLIC;
+GRANT SELECT ON tenancy.rate_limit_state TO tenancy_admin, tenancy_auditor;
+
+CREATE TYPE tenancy.rate_limit_result AS (
+    limited             boolean,
+    policy              text,
+    "limit"             bigint,
+    remaining           bigint,
+    retry_after_ms      bigint,
+    reset_after_ms      bigint,
+    shadow_policy       text,
+    ratelimit_policy    text,
+    ratelimit           text,
+    retry_after         bigint
+);
+COMMENT ON TYPE tenancy.rate_limit_result IS
+'What rate_limit_enforce() says: the five values of redis-cell for the policy that restricts most (retry_after_ms is -1 when allowed or when no wait would help), the first shadow policy that would have denied, and the values of the HTTP fields RateLimit-Policy, RateLimit and Retry-After.';
