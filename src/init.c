@@ -13,6 +13,7 @@
 #include "core/settings.h"
 #include "hook/hook.h"
 #include "job/schedule.h"
+#include "limit/quota.h"
 #include "limit/rate_limit.h"
 #include "meter/meter.h"
 #include "tenant/tenant.h"
@@ -49,6 +50,7 @@ _PG_init(void)
 	tenant_init();
 	meter_init();
 	rate_limit_init();
+	quota_init();
 	billing_init();
 	worker_init();
 	hooks_install();

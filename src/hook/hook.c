@@ -21,6 +21,7 @@
 #include "context/own_catalog.h"
 #include "core/compat.h"
 #include "hook/hook.h"
+#include "limit/quota.h"
 #include "limit/rate_limit.h"
 #include "meter/meter.h"
 #include "shmem/shmem.h"
@@ -188,6 +189,34 @@ is_client_query(const QueryDesc *query)
 	return meter_is_client_statement() && query->plannedstmt->canSetTag;
 }
 
+/* Does the statement add anything?  Deleting makes room, and is never held up. */
+static bool
+adds_rows(const QueryDesc *query)
+{
+	ListCell *cell;
+
+	switch (query->operation)
+	{
+		case CMD_INSERT:
+		case CMD_UPDATE:
+		case CMD_MERGE:
+			return true;
+		default:
+			break;
+	}
+	if (!query->plannedstmt->hasModifyingCTE)
+		return false;
+	foreach (cell, query->plannedstmt->subplans)
+	{
+		Plan *plan = lfirst(cell);
+
+		if (plan != NULL && IsA(plan, ModifyTable) &&
+			castNode(ModifyTable, plan)->operation != CMD_DELETE)
+			return true;
+	}
+	return false;
+}
+
 /*
  * A call is counted here, so that one refused for want of permission is.  What the guard
  * looks up, and functions that pruning evaluates, run within it and are no calls.
@@ -205,6 +234,8 @@ on_executor_start(QueryDesc *query, int flags)
 		login_require_usable();
 		ceiling_enforce(false);
 		context_enforce_restrictions();
+		if (adds_rows(query) && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
+			quota_check_write();
 		if (previous_start)
 			previous_start(query, flags);
 		else
@@ -311,6 +342,8 @@ static void
 check_utility(Node *statement)
 {
 	prepare_login(statement);
+	if (IsA(statement, CopyStmt) && castNode(CopyStmt, statement)->is_from)
+		quota_check_write();
 	if (IsA(statement, LockStmt))
 		check_lock(castNode(LockStmt, statement));
 	else if (IsA(statement, RenameStmt) &&
@@ -402,6 +435,7 @@ on_transaction(XactEvent event, void *argument)
 	context_transaction_event(event);
 	shared_table_transaction_event(event);
 	rate_limit_transaction_event(event);
+	quota_transaction_event(event);
 }
 
 static void
@@ -410,6 +444,7 @@ on_subtransaction(SubXactEvent event, SubTransactionId self, SubTransactionId pa
 {
 	context_subtransaction_event(event, self, parent);
 	meter_flush_subtransaction_event(event, self, parent);
+	quota_subtransaction_event(event, self, parent);
 }
 
 #define TAKE(hook, previous, ours)                                                                 \

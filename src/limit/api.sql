@@ -40,3 +40,56 @@ COMMENT ON VIEW tenancy.rate_limit_stat IS
 'Requests let through and denied per tenant and rate limit, of subjects that shared memory still knows; for a shadow limit, limited is what it would have denied.';
 REVOKE ALL ON tenancy.rate_limit_stat FROM PUBLIC;
 GRANT SELECT ON tenancy.rate_limit_stat TO tenancy_admin, tenancy_auditor;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_check(
+    tenant @extschema@.regtenant, resource text, amount numeric DEFAULT 1) RETURNS tenancy.quota_result
+AS 'MODULE_PATHNAME', 'tenancy_quota_check'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_check(@extschema@.regtenant, text, numeric) IS
+'May the tenant use this much more of a resource? Asks, counts nothing: counted tables and storage are enforced by themselves, other metrics are counted by usage_record(). tenant: slug or id. resource: a metric; users, entities, plugins, storage, api_calls and custom_domains have limits in the plans. amount: in its unit. Result: allowed, what is used of which limit, when it begins anew (sums each calendar month in UTC, levels never), and why. A limit beyond which the plan has a price is soft. Answered from shared memory, where events are counted as they commit. Errors: 42704 unknown tenant or metric. Rights: tenancy_admin, tenancy_app, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.quota_check(@extschema@.regtenant, text, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_check(@extschema@.regtenant, text, numeric) TO tenancy_admin, tenancy_app, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_set(
+    tenant @extschema@.regtenant, resource text, soft numeric, hard numeric) RETURNS tenancy.quota
+AS 'MODULE_PATHNAME', 'tenancy_quota_set'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) IS
+'Sets the quota of a tenant for a metric, in the place of its plan''s. tenant: slug or id. resource: the metric. soft: beyond it quota_check() says so; hard: beyond it statements are refused; null or -1 for no limit. Result: the row. Errors: 22023 negative, or soft above hard; 42704 unknown tenant or metric. Rights: tenancy_admin. Side effects: holds from the next statement.';
+REVOKE ALL ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_reset(tenant @extschema@.regtenant, resource text)
+RETURNS tenancy.quota
+AS 'MODULE_PATHNAME', 'tenancy_quota_reset'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_reset(@extschema@.regtenant, text) IS
+'Takes back quota_set(): the plan''s limit holds again. tenant: slug or id. resource: the metric. Result: the former row. Errors: 42704 unknown tenant, or nothing set. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.quota_reset(@extschema@.regtenant, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_reset(@extschema@.regtenant, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.quota_count() RETURNS trigger
+AS 'MODULE_PATHNAME', 'tenancy_quota_count'
+LANGUAGE C;
+COMMENT ON FUNCTION tenancy.quota_count() IS
+'Trigger: counts the rows of a table for a quota; made by quota_count_table(). Errors: 53400 when the statement would pass the hard limit.';
+GRANT EXECUTE ON FUNCTION tenancy.quota_count() TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_count_table(metric text, relation regclass) RETURNS regclass
+AS 'MODULE_PATHNAME', 'tenancy_quota_count_table'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_count_table(text, regclass) IS
+'Makes a metric the number of rows of a table, exact under concurrency, and its hard quota one that no statement can pass (53400); deletes always work. metric: a level (max or latest). relation: a table of a tenant, a shared table, or one of a template, whose tenants then count theirs; partitions too. Result: the table. Errors: 42501 not the owner; 42704 no such level; 42809 not a table. Rights: tenancy_admin, and owner of the table. Side effects: three triggers; waits for writers of the table.';
+REVOKE ALL ON FUNCTION @extschema@.quota_count_table(text, regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_count_table(text, regclass) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.quota_read(
+    tenant uuid, OUT resource text, OUT used numeric, OUT soft numeric, OUT hard numeric,
+    OUT source text, OUT resets_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_quota_read'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION tenancy.quota_read(uuid) IS
+'The quotas of a tenant, where they come from and what is used. Rights: tenancy_admin, tenancy_app, tenancy_auditor, and a tenant for itself.';
+REVOKE ALL ON FUNCTION tenancy.quota_read(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.quota_read(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;

@@ -1,6 +1,6 @@
 /*
  * limit/rate_limit.c
- *		Rate limits in shared memory: asking, counting, and surviving a restart.
+ *		Rate limits in shared memory: asking and counting.
  *
  * Nothing is written to tables by a request, so that it is counted in a READ ONLY transaction
  * and when its transaction fails.  A request that one policy alone concerns, by GCRA, takes the
@@ -12,20 +12,16 @@
  * chooses his own name cannot choose whom he shares a bucket with.
  *
  * An entry that has run empty is as good as none and makes room for others.  Counts of long
- * periods are saved by a job, and read back by the first request after a restart.
+ * periods survive a restart: rate_state.c.
  */
 #include "postgres.h"
 
-#include "catalog/gate.h"
-#include "catalog/registry.h"
-#include "context/context.h"
 #include "context/regtenant.h"
 #include "core/clock.h"
 #include "core/function.h"
-#include "core/id.h"
 #include "core/settings.h"
-#include "job/kind.h"
 #include "limit/policy.h"
+#include "limit/rate_entry.h"
 #include "limit/rate_limit.h"
 #include "shmem/shmem.h"
 #include "shmem/table.h"
@@ -39,27 +35,6 @@
 #define MATCHING_POLICIES 64
 #define LONGEST_ENDPOINT 2048
 #define LONGEST_USER 1024
-#define LONG_PERIOD_NS (INT64CONST(3600) * 1000000000)
-#define SAVE_INTERVAL_MS 10000
-
-typedef struct RateKey
-{
-	Oid database;
-	unsigned char subject[16];
-} RateKey;
-
-typedef struct RateEntry
-{
-	RateKey key;
-	RateAlgorithm algorithm;
-	int64 period_ns;
-	pg_uuid_t policy;
-	pg_uuid_t tenant;
-	pg_atomic_uint64 first; /* of the RateState; changed by CAS under the shared lock, for GCRA */
-	uint64 second;
-	pg_atomic_uint64 allowed;
-	pg_atomic_uint64 limited;
-} RateEntry;
 
 static int
 entry_capacity(void)
@@ -67,34 +42,11 @@ entry_capacity(void)
 	return setting_max_rate_subjects;
 }
 
-static SharedTable entries = {
+SharedTable rate_entries = {
 	.name = "pg_tenancy rate limits",
 	.key_size = sizeof(RateKey),
 	.entry_size = sizeof(RateEntry),
 	.capacity = entry_capacity,
-};
-
-/* Of each database: were saved counts read, and are there any that are not saved? */
-typedef struct RateDatabase
-{
-	Oid database;
-	pg_atomic_uint32 is_loaded;
-	pg_atomic_uint64 changes;
-	pg_atomic_uint64 saved_changes;
-	pg_atomic_uint64 saved_at_ms;
-} RateDatabase;
-
-static int
-database_capacity(void)
-{
-	return setting_max_databases;
-}
-
-static SharedTable databases = {
-	.name = "pg_tenancy rate limit databases",
-	.key_size = sizeof(Oid),
-	.entry_size = sizeof(RateDatabase),
-	.capacity = database_capacity,
 };
 
 /* What this transaction holds at once. */
@@ -106,37 +58,10 @@ typedef struct Held
 
 static List *held = NIL; /* in TopTransactionContext */
 
-GATE_LATEST(
-	rate_limit_state_load,
-	"SELECT s.subject, s.policy_id, s.tenant_id, s.algorithm, s.period_ms, s.first, s.second"
-	"  FROM tenancy.rate_limit_state s");
-GATE_STATEMENT(
-	rate_limit_state_save,
-	"WITH saved AS ("
-	" INSERT INTO tenancy.rate_limit_state AS s"
-	"    (subject, policy_id, tenant_id, algorithm, period_ms, first, second, saved_at)"
-	" SELECT u.subject, u.policy_id, u.tenant_id, u.algorithm, u.period_ms, u.first, u.second, $8"
-	"   FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-	"     AS u(subject, policy_id, tenant_id, algorithm, period_ms, first, second)"
-	"  ORDER BY u.subject"
-	" ON CONFLICT (subject) DO UPDATE SET first = excluded.first, second = excluded.second,"
-	"    saved_at = excluded.saved_at RETURNING s.subject)"
-	" DELETE FROM tenancy.rate_limit_state d WHERE d.subject <> ALL ($1)",
-	BYTEAARRAYOID, UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, TIMESTAMPTZOID);
-
 static inline int64
 now_ns(void)
 {
 	return clock_unix_milliseconds(0) * 1000000 + clock_wall() * 1000;
-}
-
-static RateDatabase *
-own_database(LWLock **lock)
-{
-	Oid database = MyDatabaseId;
-
-	return shared_table_ensure(&databases, &database, LW_SHARED, lock);
 }
 
 static RateState
@@ -158,62 +83,13 @@ remove_expired(void *pointer, void *argument)
 	RateRule rule = rule_of(entry);
 
 	if (rate_is_expired(&rule, state_of(entry), *(int64 *) argument))
-		shared_table_remove(&entries, &entry->key);
+		shared_table_remove(&rate_entries, &entry->key);
 }
 
 static void
 make_room(int64 now)
 {
-	shared_table_scan(&entries, LW_EXCLUSIVE, remove_expired, &now);
-}
-
-/* The counts of long periods, as they were saved last. */
-static void
-load(void)
-{
-	static bool is_loaded = false; /* seen by this backend */
-	LWLock *lock;
-	RateDatabase *own;
-	GateRows *rows;
-
-	if (likely(is_loaded))
-		return;
-	own = own_database(&lock);
-	if (own == NULL)
-		return;
-	is_loaded = pg_atomic_read_u32(&own->is_loaded) != 0;
-	LWLockRelease(lock);
-	if (is_loaded)
-		return;
-	rows = gate_run_array(&rate_limit_state_load, EXPECT_ANY, NULL, 0);
-	for (int64 i = 0; i < rows->count; i++)
-	{
-		RateKey key = {.database = MyDatabaseId};
-		RateEntry *entry;
-
-		memcpy(key.subject, VARDATA_ANY(DatumGetByteaPP(row_datum(rows, i, 0))),
-			   sizeof(key.subject));
-		entry = shared_table_ensure(&entries, &key, LW_EXCLUSIVE, &lock);
-		if (entry == NULL)
-			break;
-		/* Two may load at once: what was counted meanwhile stays. */
-		if (pg_atomic_read_u64(&entry->first) < (uint64) row_int64(rows, i, 5))
-		{
-			entry->policy = *row_uuid(rows, i, 1);
-			entry->tenant = *row_uuid(rows, i, 2);
-			entry->algorithm = row_int64(rows, i, 3);
-			entry->period_ns = row_int64(rows, i, 4) * 1000000;
-			pg_atomic_write_u64(&entry->first, row_int64(rows, i, 5));
-			entry->second = row_int64(rows, i, 6);
-		}
-		LWLockRelease(lock);
-	}
-	own = own_database(&lock);
-	if (own != NULL)
-	{
-		pg_atomic_write_u32(&own->is_loaded, 1);
-		LWLockRelease(lock);
-	}
+	shared_table_scan(&rate_entries, LW_EXCLUSIVE, remove_expired, &now);
 }
 
 /* One policy and what it says of this request. */
@@ -281,16 +157,16 @@ decide_alone(Request *request)
 {
 	Question *question = &request->questions[0];
 	LWLock *lock;
-	RateEntry *entry = shared_table_find(&entries, &question->key, LW_SHARED, &lock);
+	RateEntry *entry = shared_table_find(&rate_entries, &question->key, LW_SHARED, &lock);
 	uint64 seen;
 
 	if (entry == NULL)
 	{
-		entry = shared_table_ensure(&entries, &question->key, LW_EXCLUSIVE, &lock);
+		entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
 		if (entry == NULL)
 		{
 			make_room(request->now);
-			entry = shared_table_ensure(&entries, &question->key, LW_EXCLUSIVE, &lock);
+			entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
 		}
 		if (entry != NULL)
 			introduce(entry, question, request);
@@ -328,7 +204,7 @@ lock_partitions(const Request *request, int *partitions)
 	{
 		if (i > 0 && partitions[i] == partitions[i - 1])
 			continue;
-		LWLockAcquire(shared_table_partition_lock(&entries, partitions[i]), LW_EXCLUSIVE);
+		LWLockAcquire(shared_table_partition_lock(&rate_entries, partitions[i]), LW_EXCLUSIVE);
 		partitions[count++] = partitions[i];
 	}
 	return count;
@@ -343,7 +219,7 @@ find_entries(Request *request)
 	{
 		Question *question = &request->questions[i];
 
-		question->entry = shared_table_ensure_locked(&entries, &question->key);
+		question->entry = shared_table_ensure_locked(&rate_entries, &question->key);
 		if (question->entry == NULL)
 			has_all = false;
 		else
@@ -392,7 +268,7 @@ decide_together(Request *request)
 	if (!find_entries(request))
 	{
 		for (int i = count - 1; i >= 0; i--)
-			LWLockRelease(shared_table_partition_lock(&entries, partitions[i]));
+			LWLockRelease(shared_table_partition_lock(&rate_entries, partitions[i]));
 		make_room(request->now);
 		count = lock_partitions(request, partitions);
 		(void) find_entries(request);
@@ -407,7 +283,7 @@ decide_together(Request *request)
 	}
 	charge_all(request);
 	for (int i = count - 1; i >= 0; i--)
-		LWLockRelease(shared_table_partition_lock(&entries, partitions[i]));
+		LWLockRelease(shared_table_partition_lock(&rate_entries, partitions[i]));
 }
 
 static void
@@ -442,7 +318,7 @@ rate_limit_transaction_event(XactEvent event)
 	{
 		const Held *one = lfirst(cell);
 		LWLock *lock;
-		RateEntry *entry = shared_table_find(&entries, &one->key, LW_EXCLUSIVE, &lock);
+		RateEntry *entry = shared_table_find(&rate_entries, &one->key, LW_EXCLUSIVE, &lock);
 
 		if (entry == NULL)
 			continue;
@@ -457,18 +333,11 @@ note_change(const Request *request)
 {
 	for (int i = 0; i < request->count; i++)
 	{
-		LWLock *lock;
-		RateDatabase *own;
-
-		if (request->questions[i].policy->rule.period_ns < LONG_PERIOD_NS)
-			continue;
-		own = own_database(&lock);
-		if (own != NULL)
+		if (request->questions[i].policy->rule.period_ns >= RATE_LONG_PERIOD_NS)
 		{
-			pg_atomic_fetch_add_u64(&own->changes, 1);
-			LWLockRelease(lock);
+			rate_state_note_change();
+			return;
 		}
-		return;
 	}
 }
 
@@ -640,7 +509,7 @@ ask(Request *request, const char *endpoint)
 		question = &request->questions[request->count++];
 		question->policy = policy;
 		make_key(&question->key, policy, request, policies->salt);
-		question->partition = shared_table_partition(&entries, &question->key);
+		question->partition = shared_table_partition(&rate_entries, &question->key);
 		has_concurrency |= policy->rule.algorithm == RATE_CONCURRENCY;
 	}
 	if (request->count == 1 && request->questions[0].policy->rule.algorithm == RATE_GCRA)
@@ -676,7 +545,7 @@ TENANCY_FUNCTION(rate_limit_enforce)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"user_id\" is longer than %d bytes", LONGEST_USER));
 	tenant_require_visible(request.tenant);
-	load();
+	rate_state_load();
 	request.now = now_ns();
 	ask(&request, endpoint);
 	if (request.cost > 0)
@@ -684,191 +553,9 @@ TENANCY_FUNCTION(rate_limit_enforce)
 	PG_RETURN_DATUM(make_result(fcinfo, &request));
 }
 
-typedef struct Saved
-{
-	int count;
-	int capacity;
-	RateEntry *entries;
-} Saved;
-
-static void
-copy_long(void *pointer, void *argument)
-{
-	RateEntry *entry = pointer;
-	Saved *saved = argument;
-
-	if (entry->key.database != MyDatabaseId || entry->period_ns < LONG_PERIOD_NS ||
-		saved->count == saved->capacity)
-		return;
-	saved->entries[saved->count++] = *entry;
-}
-
-static NullableDatum
-int64_column(const Saved *saved, int64 (*get)(RateEntry *entry))
-{
-	int64 *values = palloc(sizeof(int64) * Max(saved->count, 1));
-
-	for (int i = 0; i < saved->count; i++)
-		values[i] = get(&saved->entries[i]);
-	return gate_int64_array(values, saved->count);
-}
-
-static int64
-get_algorithm(RateEntry *entry)
-{
-	return entry->algorithm;
-}
-
-static int64
-get_period_ms(RateEntry *entry)
-{
-	return entry->period_ns / 1000000;
-}
-
-static int64
-get_first(RateEntry *entry)
-{
-	return pg_atomic_read_u64(&entry->first);
-}
-
-static int64
-get_second(RateEntry *entry)
-{
-	return entry->second;
-}
-
-static NullableDatum
-uuid_column(const Saved *saved, bool is_policy)
-{
-	pg_uuid_t *values = palloc(sizeof(pg_uuid_t) * Max(saved->count, 1));
-
-	for (int i = 0; i < saved->count; i++)
-		values[i] = is_policy ? saved->entries[i].policy : saved->entries[i].tenant;
-	return gate_uuid_array(values, saved->count);
-}
-
-static NullableDatum
-subject_column(const Saved *saved)
-{
-	bytea **values = palloc(sizeof(bytea *) * Max(saved->count, 1));
-
-	for (int i = 0; i < saved->count; i++)
-	{
-		values[i] = palloc(VARHDRSZ + 16);
-		SET_VARSIZE(values[i], VARHDRSZ + 16);
-		memcpy(VARDATA(values[i]), saved->entries[i].key.subject, 16);
-	}
-	return gate_bytea_array((const bytea *const *) values, saved->count);
-}
-
-static bool
-has_unsaved(Oid database)
-{
-	LWLock *lock;
-	RateDatabase *entry = shared_table_find(&databases, &database, LW_SHARED, &lock);
-	bool result;
-
-	if (entry == NULL)
-		return false;
-	result = pg_atomic_read_u64(&entry->changes) != pg_atomic_read_u64(&entry->saved_changes) &&
-			 clock_unix_milliseconds(GetCurrentTimestamp()) -
-					 (int64) pg_atomic_read_u64(&entry->saved_at_ms) >=
-				 SAVE_INTERVAL_MS;
-	LWLockRelease(lock);
-	return result;
-}
-
-static char *
-save(void)
-{
-	Saved saved = {.capacity = shared_table_entry_count(&entries) + 64};
-	LWLock *lock;
-	RateDatabase *own = own_database(&lock);
-	uint64 changes;
-
-	if (own == NULL)
-		return NULL;
-	changes = pg_atomic_read_u64(&own->changes);
-	LWLockRelease(lock);
-	/* what was saved before a restart is not lost by saving before it was read */
-	load();
-	saved.entries =
-		MemoryContextAllocHuge(CurrentMemoryContext, mul_size(saved.capacity, sizeof(RateEntry)));
-	shared_table_scan(&entries, LW_SHARED, copy_long, &saved);
-	gate_run(&rate_limit_state_save, EXPECT_ANY, subject_column(&saved), uuid_column(&saved, true),
-			 uuid_column(&saved, false), int64_column(&saved, get_algorithm),
-			 int64_column(&saved, get_period_ms), int64_column(&saved, get_first),
-			 int64_column(&saved, get_second), gate_timestamptz(clock_now()));
-	own = own_database(&lock);
-	if (own != NULL)
-	{
-		pg_atomic_write_u64(&own->saved_changes, changes);
-		pg_atomic_write_u64(&own->saved_at_ms, clock_unix_milliseconds(GetCurrentTimestamp()));
-		LWLockRelease(lock);
-	}
-	return psprintf("{\"subjects\": %d}", saved.count);
-}
-
-static const JobKind save_job = {
-	.name = "limits.save",
-	.run = save,
-	.every_seconds = 0, /* whenever there is something */
-	.has_work = has_unsaved,
-	.description = "saves the counts of rate limits whose period is an hour or longer",
-};
-
-typedef struct Stats
-{
-	ReturnSetInfo *result;
-	const pg_uuid_t *tenant; /* NULL for all */
-	Saved copies;
-} Stats;
-
-static void
-copy_own(void *pointer, void *argument)
-{
-	RateEntry *entry = pointer;
-	Stats *stats = argument;
-
-	if (entry->key.database != MyDatabaseId || stats->copies.count == stats->copies.capacity ||
-		(stats->tenant != NULL && !id_equal(stats->tenant, &entry->tenant)))
-		return;
-	stats->copies.entries[stats->copies.count++] = *entry;
-}
-
-/* tenancy.rate_limit_read() → TABLE(policy_id, tenant_id, allowed, limited) */
-TENANCY_FUNCTION(rate_limit_read)
-{
-	Stats stats = {
-		.result = (ReturnSetInfo *) fcinfo->resultinfo,
-		.tenant = context_tenant(),
-		.copies = {.capacity = shared_table_entry_count(&entries) + 64},
-	};
-
-	InitMaterializedSRF(fcinfo, 0);
-	stats.copies.entries = MemoryContextAllocHuge(
-		CurrentMemoryContext, mul_size(stats.copies.capacity, sizeof(RateEntry)));
-	shared_table_scan(&entries, LW_SHARED, copy_own, &stats);
-	for (int i = 0; i < stats.copies.count; i++)
-	{
-		RateEntry *entry = &stats.copies.entries[i];
-		bool nulls[4] = {false};
-		Datum values[4] = {
-			UUIDPGetDatum(&entry->policy),
-			UUIDPGetDatum(&entry->tenant),
-			Int64GetDatum((int64) pg_atomic_read_u64(&entry->allowed)),
-			Int64GetDatum((int64) pg_atomic_read_u64(&entry->limited)),
-		};
-
-		tuplestore_putvalues(stats.result->setResult, stats.result->setDesc, values, nulls);
-	}
-	return (Datum) 0;
-}
-
 void
 rate_limit_init(void)
 {
-	shared_table_register(&entries);
-	shared_table_register(&databases);
-	job_kind_register(&save_job);
+	shared_table_register(&rate_entries);
+	rate_state_init();
 }

@@ -80,3 +80,59 @@ CREATE TYPE tenancy.rate_limit_result AS (
 );
 COMMENT ON TYPE tenancy.rate_limit_result IS
 'What rate_limit_enforce() says: the five values of redis-cell for the policy that restricts most (retry_after_ms is -1 when allowed or when no wait would help), the first shadow policy that would have denied, and the values of the HTTP fields RateLimit-Policy, RateLimit and Retry-After.';
+
+CREATE TABLE tenancy.quota (
+    tenant_id       uuid NOT NULL,
+    metric          text NOT NULL,
+    soft            numeric,
+    hard            numeric,
+    changed_at      timestamptz NOT NULL,
+    CONSTRAINT quota_pkey PRIMARY KEY (tenant_id, metric),
+    CONSTRAINT quota_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
+    CONSTRAINT quota_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name),
+    CONSTRAINT quota_soft_check CHECK (soft >= 0 AND soft <= hard),
+    CONSTRAINT quota_hard_check CHECK (hard >= 0)
+);
+COMMENT ON TABLE tenancy.quota IS
+'Quotas set for a tenant, in the place of those of its plan; null is no limit. Kept until quota_reset().';
+REVOKE ALL ON tenancy.quota FROM PUBLIC;
+GRANT SELECT ON tenancy.quota TO tenancy_admin, tenancy_app, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.quota', '');
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.quota FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.quota ENABLE ALWAYS TRIGGER registry_changed;
+
+CREATE TABLE tenancy.quota_limit (
+    limit_key       text NOT NULL,
+    metric          text NOT NULL,
+    shipped         boolean NOT NULL,
+    CONSTRAINT quota_limit_pkey PRIMARY KEY (limit_key),
+    CONSTRAINT quota_limit_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
+);
+COMMENT ON TABLE tenancy.quota_limit IS
+'Which limit of a plan is a quota of which metric. Kept for ever.';
+REVOKE ALL ON tenancy.quota_limit FROM PUBLIC;
+GRANT SELECT ON tenancy.quota_limit TO tenancy_admin, tenancy_app, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.quota_limit', 'WHERE NOT shipped');
+INSERT INTO tenancy.quota_limit (limit_key, metric, shipped) VALUES
+    ('api_calls_per_month', 'api_calls', true),
+    ('custom_domains', 'custom_domains', true),
+    ('max_entities', 'entities', true),
+    ('max_plugins', 'plugins', true),
+    ('max_users', 'users', true),
+    ('storage_limit_gb', 'storage', true);
+
+CREATE TYPE tenancy.quota_result AS (
+    allowed             boolean,
+    resource            text,
+    used                numeric,
+    soft                numeric,
+    hard                numeric,
+    remaining           numeric,
+    percent             numeric,
+    resets_at           timestamptz,
+    reason              text
+);
+COMMENT ON TYPE tenancy.quota_result IS
+'What quota_check() says, in the unit of the metric: soft and hard are null for no limit, percent is of the hard one or else of the soft one, resets_at is null for a level.';

@@ -17,6 +17,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "crypto/digest.h"
+#include "meter/meter.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -45,7 +46,7 @@ GATE_STATEMENT(usage_event_get,
 			   UUIDOID, TEXTOID);
 GATE_STATEMENT(usage_event_cancel,
 			   "UPDATE tenancy.usage_event AS e SET cancelled_at = coalesce(e.cancelled_at, $3)"
-			   " WHERE e.tenant_id = $1 AND e.event_id = $2 RETURNING e",
+			   " WHERE e.tenant_id = $1 AND e.event_id = $2 RETURNING e, e.metric",
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
 
 /*
@@ -86,8 +87,16 @@ existing_event(const pg_uuid_t *tenant, const char *event_id, const bytea *hash)
 	return row_datum(rows, 0, 0);
 }
 
-/* Raise unless the metric takes such an event. */
-static void
+static MeterEventListener listener = NULL;
+
+void
+meter_set_event_listener(MeterEventListener wants)
+{
+	listener = wants;
+}
+
+/* How the metric adds up; raises unless it takes such an event. */
+static const char *
 require_measurable(const char *metric, Numeric quantity, const Jsonb *properties)
 {
 	GateRows *rows =
@@ -108,6 +117,7 @@ require_measurable(const char *metric, Numeric quantity, const Jsonb *properties
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"properties\" must have the member \"%s\" for metric \"%s\"",
 					   row_text(rows, 0, 1), metric));
+	return row_text(rows, 0, 0);
 }
 
 /*
@@ -122,6 +132,7 @@ TENANCY_FUNCTION(usage_record)
 	char *event_id = optional_text(fcinfo, 3);
 	TimestampTz occurred_at = required_timestamptz(fcinfo, 4, "occurred_at");
 	Jsonb *properties = optional_jsonb(fcinfo, 5);
+	const char *aggregation;
 	GateRows *rows;
 	bytea *hash;
 
@@ -138,7 +149,7 @@ TENANCY_FUNCTION(usage_record)
 	if (properties == NULL || !JB_ROOT_IS_OBJECT(properties))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"properties\" must be a JSON object"));
-	require_measurable(metric, quantity, properties);
+	aggregation = require_measurable(metric, quantity, properties);
 
 	hash = hash_payload(metric, quantity, occurred_at, properties);
 	if (event_id == NULL)
@@ -148,6 +159,8 @@ TENANCY_FUNCTION(usage_record)
 					gate_timestamptz(clock_wall()), gate_jsonb(properties),
 					gate_datum(PointerGetDatum(hash)));
 
+	if (rows->count == 1 && listener != NULL)
+		listener(tenant, metric, aggregation, quantity, occurred_at);
 	/* What is billed is on disk when the caller hears of it. */
 	ForceSyncCommit();
 	PG_RETURN_DATUM(rows->count == 1 ? row_datum(rows, 0, 0)
@@ -167,6 +180,8 @@ TENANCY_FUNCTION(usage_cancel)
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("usage event \"%s\" does not exist", event_id));
+	if (listener != NULL)
+		listener(tenant, row_text(rows, 0, 1), NULL, NULL, 0);
 	ForceSyncCommit();
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }

@@ -8,6 +8,8 @@
 
 #include "access/xact.h"
 #include "nodes/nodes.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 /* The counters of one tenant, in the order of METER_COLUMNS. */
@@ -114,6 +116,18 @@ extern int64 meter_flush(void);
 
 /* Measure the storage of the tenants measured least recently; how many were. */
 extern int64 meter_measure_storage(int max_tenants);
+
+/* The same for those given. */
+extern int64 meter_measure_storage_of(const pg_uuid_t *tenants, int count);
+
+/*
+ * Who wants to know of each usage event that was not recorded before, in its transaction;
+ * with a NULL aggregation, of one that was cancelled.
+ */
+typedef void (*MeterEventListener)(const pg_uuid_t *tenant, const char *metric,
+								   const char *aggregation, Numeric quantity,
+								   TimestampTz occurred_at);
+extern void meter_set_event_listener(MeterEventListener listener);
 
 /* The start of the hour of a time, in UTC. */
 extern TimestampTz meter_hour_of(TimestampTz time);

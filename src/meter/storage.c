@@ -25,6 +25,7 @@ GATE_STATEMENT(
 	"    SELECT t.id FROM tenancy.tenant t"
 	"      LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id"
 	"     WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')"
+	"       AND ($4 IS NULL OR t.id = ANY ($4))"
 	"     ORDER BY m.measured_at NULLS FIRST LIMIT $1),"
 	" measured AS ("
 	"    SELECT n.id, coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint AS bytes"
@@ -42,16 +43,28 @@ GATE_STATEMENT(
 	" SELECT m.id, $3, m.bytes FROM measured m ORDER BY m.id"
 	" ON CONFLICT (tenant_id, hour) DO UPDATE"
 	"    SET storage_bytes = greatest(h.storage_bytes, excluded.storage_bytes)",
-	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDARRAYOID);
 
-int64
-meter_measure_storage(int max_tenants)
+static int64
+measure(int max_tenants, NullableDatum tenants)
 {
 	TimestampTz now = clock_now();
 
 	return gate_run(&storage_measure_next, EXPECT_ANY, gate_int32(max_tenants),
-					gate_timestamptz(now), gate_timestamptz(meter_hour_of(now)))
+					gate_timestamptz(now), gate_timestamptz(meter_hour_of(now)), tenants)
 		->count;
+}
+
+int64
+meter_measure_storage(int max_tenants)
+{
+	return measure(max_tenants, gate_null());
+}
+
+int64
+meter_measure_storage_of(const pg_uuid_t *tenants, int count)
+{
+	return measure(count, gate_uuid_array(tenants, count));
 }
 
 static char *

@@ -1,0 +1,76 @@
+/*
+ * limit/quota.h
+ *		How much a tenant may have: limits from its plan or set for it, and what is used.
+ *
+ * Quantities are in millionths of the metric's unit.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#define QUOTA_UNIT INT64CONST(1000000)
+#define QUOTA_NONE PG_INT64_MAX /* no limit */
+
+typedef struct Quota
+{
+	char *metric;
+	bool is_level; /* else a sum that begins anew each calendar month, UTC */
+	int64 soft;    /* QUOTA_NONE for none, as below */
+	int64 hard;
+	char *source; /* 'plan "starter"', or "quota_set()" */
+} Quota;
+
+typedef struct QuotaKey
+{
+	Oid database;
+	pg_uuid_t tenant;
+	char metric[NAMEDATALEN]; /* zero-padded */
+} QuotaKey;
+
+typedef struct QuotaUse
+{
+	int64 used;            /* by transactions that are committed, and those that go on */
+	TimestampTz resets_at; /* DT_NOEND for a level */
+} QuotaUse;
+
+/* The quota of a tenant for a metric, or NULL where nothing limits it.  Kept by the backend. */
+extern const Quota *quota_find(const pg_uuid_t *tenant, const char *metric);
+
+extern void quota_make_key(QuotaKey *key, const pg_uuid_t *tenant, const char *metric);
+
+/* Raise 53400: the statement would pass the hard limit. */
+extern void quota_refuse(const pg_uuid_t *tenant, const Quota *quota, int64 used, int64 wanted)
+	pg_attribute_noreturn();
+
+/*
+ * A metric that is the number of rows of tables (quota_count.c).  reserve: rows are there, and
+ * count if the transaction commits; false where they would pass the limit, minus what the
+ * transaction has given back.  give_back: rows are gone when it commits.
+ */
+extern bool quota_is_counted(const QuotaKey *key);
+extern bool quota_reserve(const QuotaKey *key, int64 amount, int64 hard, int64 *used);
+extern void quota_give_back(const QuotaKey *key, int64 amount);
+extern int64 quota_give_back_all(const QuotaKey *key);
+extern void quota_set_counted(const QuotaKey *key, int64 used);
+
+/* Storage (quota_storage.c): before a statement that writes; raises 53400 over the limit. */
+extern void quota_check_write(void);
+
+/* Has the tenant written since its storage was measured?  Both under no lock of the caller. */
+extern void quota_note_written(const QuotaKey *key);
+extern int quota_take_written(Oid database, pg_uuid_t *tenants, int max);
+extern bool quota_has_written(Oid database);
+extern void quota_set_used(const QuotaKey *key, int64 used);
+extern int64 quota_known_use(const QuotaKey *key); /* -1: not known */
+
+extern void quota_transaction_event(XactEvent event);
+extern void quota_subtransaction_event(SubXactEvent event, SubTransactionId self,
+									   SubTransactionId parent);
+
+/* In the postmaster, from _PG_init. */
+extern void quota_init(void);
+extern void quota_storage_init(void);
