@@ -29,6 +29,7 @@
 #include "utils/array.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
+#include "utils/lsyscache.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 #include "utils/rls.h"
@@ -434,6 +435,18 @@ gate_int64_array(const int64 *values, int count)
 		elements[i] = Int64GetDatum(values[i]);
 	return gate_datum(PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
 													  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+}
+
+NullableDatum
+gate_array(const Datum *values, int count, Oid type)
+{
+	int16 length;
+	bool by_value;
+	char align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return gate_datum(PointerGetDatum(
+		construct_array(unconstify(Datum *, values), count, type, length, by_value, align)));
 }
 
 NullableDatum

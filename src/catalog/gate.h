@@ -92,6 +92,8 @@ extern NullableDatum gate_bool(bool value);
 extern NullableDatum gate_oid(Oid value);
 extern NullableDatum gate_uuid_array(const pg_uuid_t *values, int count);
 extern NullableDatum gate_int64_array(const int64 *values, int count);
+/* Of datums that are already of the type; pass by reference, or eight bytes by value. */
+extern NullableDatum gate_array(const Datum *values, int count, Oid type);
 extern NullableDatum gate_bytea_array(const bytea *const *values, int count);
 extern NullableDatum gate_text_array(const char *const *values, int count);
 

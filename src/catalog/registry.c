@@ -14,6 +14,7 @@
 #include "catalog/extension.h"
 #include "catalog/gate.h"
 #include "catalog/registry.h"
+#include "catalog/tenant_cache.h"
 #include "core/function.h"
 #include "core/id.h"
 
@@ -66,7 +67,7 @@ static Oid tenant_table_relid;
 
 /* A change of their rows moves the generation on. */
 static const char *const followed[] = {"tenant",    "tenant_schema", "tenant_login", "ceiling",
-									   "token_key", "rate_limit",    "quota"};
+									   "token_key", "metric",        "rate_limit",   "quota"};
 static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 
@@ -334,6 +335,19 @@ TenantEntry *
 registry_get_latest(const pg_uuid_t *id)
 {
 	return require_found(find(&tenant_by_id_latest, id), id);
+}
+
+static TenantCache existing = {.name = "existing tenants", .entry_size = sizeof(pg_uuid_t)};
+
+bool
+registry_exists(const pg_uuid_t *id)
+{
+	if (likely(tenant_cache_find(&existing, id) != NULL))
+		return true;
+	if (find(&tenant_by_id_latest, id) == NULL)
+		return false;
+	(void) tenant_cache_add(&existing, id);
+	return true;
 }
 
 static char *

@@ -28,6 +28,9 @@ extern TenantEntry *registry_get(const pg_uuid_t *id);
 extern TenantEntry *registry_get_latest(const pg_uuid_t *id);
 extern TenantEntry *registry_copy(const TenantEntry *entry);
 
+/* Is there such a tenant now?  No table access but for the first time after a change. */
+extern bool registry_exists(const pg_uuid_t *id);
+
 /* The id of a slug and back; NULL where there is no such tenant. */
 extern pg_uuid_t *registry_find_slug(const char *slug);
 extern char *registry_slug(const pg_uuid_t *id);

@@ -264,6 +264,15 @@ find_member(const Jsonb *object, const char *name, JsonbValue *value)
 		   value->type != jbvNull;
 }
 
+bool
+json_has(const Jsonb *object, const char *name)
+{
+	JsonbValue value;
+
+	return getKeyJsonValueFromContainer((JsonbContainer *) &object->root, name, strlen(name),
+										&value) != NULL;
+}
+
 char *
 json_text(const Jsonb *object, const char *name)
 {

@@ -56,6 +56,9 @@ extern bool json_bool(const Jsonb *object, const char *name, bool when_absent);
 extern int32 json_int32(const Jsonb *object, const char *name, int32 when_absent);
 extern Jsonb *json_member(const Jsonb *object, const char *name); /* object, array or scalar */
 
+/* Is there such a member, be it null? */
+extern bool json_has(const Jsonb *object, const char *name);
+
 /* Elements of an array (or none, for NULL). */
 extern int json_element_count(const Jsonb *array);
 extern Jsonb *json_element(const Jsonb *array, int index);

@@ -22,6 +22,16 @@ COMMENT ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeri
 REVOKE ALL ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION @extschema@.usage_record_batch(
+    events jsonb, OUT recorded bigint, OUT repeated bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_usage_record_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_record_batch(jsonb) IS
+'Records many usage events in one statement, all or none. events: a list of at most 100000 objects {tenant, metric, quantity, event_id, occurred_at, properties}, with the meaning and the defaults that usage_record() has; tenant may be left out in a tenant context. Result: how many were recorded, and how many had been before. Errors: those of usage_record(), naming the event as in events[3]. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
+REVOKE ALL ON FUNCTION @extschema@.usage_record_batch(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_record_batch(jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
+
 CREATE OR REPLACE FUNCTION @extschema@.usage_cancel(tenant @extschema@.regtenant, event_id text)
 RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_cancel'

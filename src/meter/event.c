@@ -11,28 +11,29 @@
 
 #include "catalog/gate.h"
 #include "catalog/registry.h"
-#include "context/context.h"
 #include "context/regtenant.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
+#include "core/json.h"
+#include "core/money.h"
 #include "crypto/digest.h"
+#include "meter/event.h"
 #include "meter/meter.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 
 /* How far the clock of a reporter may be ahead (Stripe's limit for meter events). */
 #define MAX_FUTURE (5 * USECS_PER_MINUTE)
 
 #define MAX_EVENT_ID_BYTES 255
 
-/* Whether there is such a metric, and what it asks of an event. */
-GATE_LOOKUP(metric_rules,
-			"SELECT m.aggregation, m.property, $2 ? m.property AS has_property"
-			"  FROM tenancy.metric m WHERE m.name = $1 AND m.source = 'event'",
-			TEXTOID, JSONBOID);
+/* What the metrics that take events ask of one. */
+GATE_LATEST(metric_rules, "SELECT m.name, m.aggregation, m.property FROM tenancy.metric m"
+						  " WHERE m.source = 'event'");
 GATE_STATEMENT(usage_event_claim,
 			   "INSERT INTO tenancy.usage_event AS e (tenant_id, event_id, metric, quantity,"
 			   "    occurred_at, recorded_at, properties, payload_hash)"
@@ -71,19 +72,26 @@ hash_payload(const char *metric, Numeric quantity, TimestampTz occurred_at, Json
 	return digest_end(&digest);
 }
 
-static Datum
-existing_event(const pg_uuid_t *tenant, const char *event_id, const bytea *hash)
+void
+event_refuse_other(const char *event_id, const bytea *kept, const bytea *hash)
 {
-	GateRows *rows = gate_run(&usage_event_get, EXPECT_ONE, gate_uuid(tenant), gate_text(event_id));
+	ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+			errmsg("usage event \"%s\" was recorded with another content", event_id),
+			errdetail("Digest of the recorded content: %s; of this one: %s.", digest_hex(kept),
+					  digest_hex(hash)),
+			errhint("An event is corrected by usage_cancel() and a new event."));
+}
+
+static Datum
+existing_event(const UsageEvent *event)
+{
+	GateRows *rows = gate_run(&usage_event_get, EXPECT_ONE, gate_uuid(&event->tenant),
+							  gate_text(event->event_id));
 	bytea *kept = DatumGetByteaPP(row_datum(rows, 0, 1));
 
 	if (VARSIZE_ANY_EXHDR(kept) != DIGEST_LENGTH ||
-		memcmp(VARDATA_ANY(kept), VARDATA_ANY(hash), DIGEST_LENGTH) != 0)
-		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
-				errmsg("usage event \"%s\" was recorded with another content", event_id),
-				errdetail("Digest of the recorded content: %s; of this one: %s.", digest_hex(kept),
-						  digest_hex(hash)),
-				errhint("An event is corrected by usage_cancel() and a new event."));
+		memcmp(VARDATA_ANY(kept), VARDATA_ANY(event->hash), DIGEST_LENGTH) != 0)
+		event_refuse_other(event->event_id, kept, event->hash);
 	return row_datum(rows, 0, 0);
 }
 
@@ -95,29 +103,112 @@ meter_set_event_listener(MeterEventListener wants)
 	listener = wants;
 }
 
-/* How the metric adds up; raises unless it takes such an event. */
-static const char *
-require_measurable(const char *metric, Numeric quantity, const Jsonb *properties)
+void
+event_tell(const UsageEvent *event)
 {
-	GateRows *rows =
-		gate_run(&metric_rules, EXPECT_AT_MOST_ONE, gate_text(metric), gate_jsonb(properties));
-	bool is_negative = DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(quantity),
-														 NumericGetDatum(int64_to_numeric(0)))) < 0;
+	if (listener != NULL)
+		listener(&event->tenant, event->metric, event->aggregation, event->quantity,
+				 event->occurred_at);
+}
 
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("metric \"%s\" does not exist, or takes no events", metric),
-				errhint("metric_create() makes one."));
-	if (is_negative && strcmp(row_text(rows, 0, 0), "sum") != 0)
+/* The metrics that take events, kept until one changes. */
+typedef struct MetricRule
+{
+	char *name;
+	char *aggregation;
+	char *property; /* that its events must have; NULL for none */
+} MetricRule;
+
+static struct
+{
+	MemoryContext memory;
+	uint64 generation;
+	int count;
+	MetricRule *rules;
+} known;
+
+static void
+load_metrics(void)
+{
+	uint64 generation = registry_generation();
+	GateRows *rows;
+	MemoryContext old;
+
+	if (likely(known.memory != NULL && known.generation == generation))
+		return;
+	rows = gate_run_array(&metric_rules, EXPECT_ANY, NULL, 0);
+	if (known.memory == NULL)
+		known.memory =
+			AllocSetContextCreate(TopMemoryContext, "pg_tenancy metrics", ALLOCSET_SMALL_SIZES);
+	known.count = 0;
+	MemoryContextReset(known.memory);
+	old = MemoryContextSwitchTo(known.memory);
+	known.rules = palloc(sizeof(MetricRule) * Max(rows->count, 1));
+	for (int64 i = 0; i < rows->count; i++)
+		known.rules[i] =
+			(MetricRule){row_text(rows, i, 0), row_text(rows, i, 1), row_text(rows, i, 2)};
+	MemoryContextSwitchTo(old);
+	known.count = rows->count;
+	known.generation = generation;
+}
+
+static const MetricRule *
+find_metric(const char *name)
+{
+	load_metrics();
+	for (int i = 0; i < known.count; i++)
+		if (strcmp(known.rules[i].name, name) == 0)
+			return &known.rules[i];
+	ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+			errmsg("metric \"%s\" does not exist, or takes no events", name),
+			errhint("metric_create() makes one."));
+}
+
+static void
+require_measurable(const UsageEvent *event, const MetricRule *rule, const char *place)
+{
+	if (numeric_compare(event->quantity, numeric_from_int(0)) < 0 &&
+		strcmp(rule->aggregation, "sum") != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"quantity\" must not be negative for metric \"%s\"", metric),
+				errmsg("argument \"%squantity\" must not be negative for metric \"%s\"", place,
+					   rule->name),
 				errdetail("Its aggregation is \"%s\"; only a sum can be taken back from.",
-						  row_text(rows, 0, 0)));
-	if (!row_is_null(rows, 0, 1) && !row_bool(rows, 0, 2))
+						  rule->aggregation));
+	if (rule->property != NULL && !json_has(event->properties, rule->property))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"properties\" must have the member \"%s\" for metric \"%s\"",
-					   row_text(rows, 0, 1), metric));
-	return row_text(rows, 0, 0);
+				errmsg("argument \"%sproperties\" must have the member \"%s\" for metric \"%s\"",
+					   place, rule->property, rule->name));
+}
+
+void
+event_prepare(UsageEvent *event, const char *place)
+{
+	const MetricRule *rule;
+
+	tenant_require_visible(&event->tenant);
+	if (!registry_exists(&event->tenant))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("tenant \"%s\" does not exist", id_text(&event->tenant)));
+	if (event->event_id != NULL &&
+		(*event->event_id == '\0' || strlen(event->event_id) > MAX_EVENT_ID_BYTES))
+		ereport(
+			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("argument \"%sevent_id\" must have 1 to %d bytes", place, MAX_EVENT_ID_BYTES));
+	if (event->occurred_at > clock_wall() + MAX_FUTURE)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("usage event lies in the future"),
+				errdetail("%soccurred_at is %s; at most 5 minutes ahead are taken.", place,
+						  timestamptz_to_str(event->occurred_at)));
+	if (event->properties == NULL || !JB_ROOT_IS_OBJECT(event->properties))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%sproperties\" must be a JSON object", place));
+	rule = find_metric(event->metric);
+	require_measurable(event, rule, place);
+	event->aggregation = pstrdup(rule->aggregation);
+	event->hash =
+		hash_payload(event->metric, event->quantity, event->occurred_at, event->properties);
+	if (event->event_id == NULL)
+		event->event_id = id_text(id_new());
 }
 
 /*
@@ -126,45 +217,28 @@ require_measurable(const char *metric, Numeric quantity, const Jsonb *properties
  */
 TENANCY_FUNCTION(usage_record)
 {
-	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	char *metric = required_text(fcinfo, 1, "metric");
-	Numeric quantity = required_numeric(fcinfo, 2, "quantity");
-	char *event_id = optional_text(fcinfo, 3);
-	TimestampTz occurred_at = required_timestamptz(fcinfo, 4, "occurred_at");
-	Jsonb *properties = optional_jsonb(fcinfo, 5);
-	const char *aggregation;
+	UsageEvent event = {
+		.tenant = *required_uuid(fcinfo, 0, "tenant"),
+		.metric = required_text(fcinfo, 1, "metric"),
+		.quantity = required_numeric(fcinfo, 2, "quantity"),
+		.event_id = optional_text(fcinfo, 3),
+		.occurred_at = required_timestamptz(fcinfo, 4, "occurred_at"),
+		.properties = optional_jsonb(fcinfo, 5),
+	};
 	GateRows *rows;
-	bytea *hash;
 
-	tenant_require_visible(tenant);
-	(void) registry_get(tenant);
-	if (event_id != NULL && (*event_id == '\0' || strlen(event_id) > MAX_EVENT_ID_BYTES))
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"event_id\" must have 1 to %d bytes", MAX_EVENT_ID_BYTES));
-	if (occurred_at > clock_wall() + MAX_FUTURE)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("usage event lies in the future"),
-				errdetail("occurred_at is %s; at most 5 minutes ahead are taken.",
-						  timestamptz_to_str(occurred_at)));
-	if (properties == NULL || !JB_ROOT_IS_OBJECT(properties))
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"properties\" must be a JSON object"));
-	aggregation = require_measurable(metric, quantity, properties);
+	event_prepare(&event, "");
+	rows =
+		gate_run(&usage_event_claim, EXPECT_AT_MOST_ONE, gate_uuid(&event.tenant),
+				 gate_text(event.event_id), gate_text(event.metric), gate_numeric(event.quantity),
+				 gate_timestamptz(event.occurred_at), gate_timestamptz(clock_wall()),
+				 gate_jsonb(event.properties), gate_datum(PointerGetDatum(event.hash)));
+	if (rows->count == 1)
+		event_tell(&event);
 
-	hash = hash_payload(metric, quantity, occurred_at, properties);
-	if (event_id == NULL)
-		event_id = id_text(id_new());
-	rows = gate_run(&usage_event_claim, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_text(event_id),
-					gate_text(metric), gate_numeric(quantity), gate_timestamptz(occurred_at),
-					gate_timestamptz(clock_wall()), gate_jsonb(properties),
-					gate_datum(PointerGetDatum(hash)));
-
-	if (rows->count == 1 && listener != NULL)
-		listener(tenant, metric, aggregation, quantity, occurred_at);
 	/* What is billed is on disk when the caller hears of it. */
 	ForceSyncCommit();
-	PG_RETURN_DATUM(rows->count == 1 ? row_datum(rows, 0, 0)
-									 : existing_event(tenant, event_id, hash));
+	PG_RETURN_DATUM(rows->count == 1 ? row_datum(rows, 0, 0) : existing_event(&event));
 }
 
 /* usage_cancel(tenant regtenant, event_id text) → tenancy.usage_event */

@@ -39,6 +39,10 @@ INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, descr
     ('storage',                   'GB',     'max', true,  'event',     'storage in units of 10^9 bytes: the tenant''s schemas, measured, or what the application reports', true),
     ('users',                     'user',   'max', true,  'event',     'users with a seat', true);
 
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.metric FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.metric ENABLE ALWAYS TRIGGER registry_changed;
+
 CREATE TABLE tenancy.usage_event (
     tenant_id       uuid NOT NULL,
     event_id        text NOT NULL,
@@ -49,8 +53,8 @@ CREATE TABLE tenancy.usage_event (
     properties      jsonb NOT NULL,
     payload_hash    bytea NOT NULL,
     cancelled_at    timestamptz,
-    CONSTRAINT usage_event_pkey PRIMARY KEY (tenant_id, event_id),
-    CONSTRAINT usage_event_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
+    /* No foreign key to the metric, which is never deleted: each event would lock its row. */
+    CONSTRAINT usage_event_pkey PRIMARY KEY (tenant_id, event_id)
 );
 COMMENT ON TABLE tenancy.usage_event IS
 'What applications reported, once per tenant and event id. Kept for ever: invoices are explained by it.';

@@ -100,4 +100,35 @@ SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE tenant_id <> current_t
 SELECT throws_ok($$DELETE FROM tenancy.usage_event$$, '42501', NULL, 'nor deletes its own');
 COMMIT;
 DROP ROLE usage_app, usage_nobody;
+-- many in one statement
+SELECT slug FROM tenant_create('batch-a') \g /dev/null
+SELECT slug FROM tenant_create('batch-b') \g /dev/null
+CREATE ROLE batch_app LOGIN IN ROLE tenancy_app;
+CREATE FUNCTION pg_temp.batch(events jsonb) RETURNS text LANGUAGE sql AS $$ SELECT r.recorded || ' ' || r.repeated FROM usage_record_batch(events) r $$;
+SELECT is(pg_temp.batch('[{"tenant": "batch-a", "metric": "api_calls", "quantity": 5, "event_id": "1", "occurred_at": "2026-02-01T10:00:00Z", "properties": {"path": "/x"}},
+    {"tenant": "batch-b", "metric": "api_calls", "event_id": "1", "occurred_at": "2026-02-01T10:00:00Z"}, {"tenant": "batch-a", "metric": "users", "quantity": 3, "event_id": "2", "occurred_at": "2026-02-01 12:00+02"}]'),
+    '3 0', 'a batch of three');
+SELECT results_eq($$SELECT t.slug, e.event_id, e.metric, e.quantity, e.occurred_at, e.properties FROM tenancy.usage_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE t.slug LIKE 'batch-%' ORDER BY 1, 2$$,
+    $$VALUES ('batch-a', '1', 'api_calls', 5::numeric, '2026-02-01 10:00+00'::timestamptz, '{"path": "/x"}'::jsonb), ('batch-a', '2', 'users', 3, '2026-02-01 10:00+00', '{}'), ('batch-b', '1', 'api_calls', 1, '2026-02-01 10:00+00', '{}')$$,
+    'is what was said');
+SELECT is(pg_temp.batch('[{"tenant": "batch-a", "metric": "api_calls", "quantity": 5.0, "event_id": "1", "occurred_at": "2026-02-01T10:00:00Z", "properties": {"path": "/x"}},
+    {"tenant": "batch-a", "metric": "api_calls", "event_id": "3"}, {"tenant": "batch-a", "metric": "api_calls", "event_id": "3"}]'), '1 2', 'what comes again, also within it, counts once');
+SELECT lives_ok($$SELECT usage_record('batch-a', 'api_calls', 5, '1', '2026-02-01 10:00+00', '{"path": "/x"}')$$, 'the same event alone is the same');
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "batch-a", "metric": "api_calls", "event_id": "9"}, {"tenant": "batch-a", "metric": "api_calls", "quantity": 6, "event_id": "1", "occurred_at": "2026-02-01T10:00:00Z"}]')$$,
+    '23505', 'usage event "1" was recorded with another content', 'another event of that id fails the batch');
+SELECT is((SELECT count(*) FROM tenancy.usage_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE t.slug = 'batch-a' AND event_id = '9'), 0::bigint, 'all of it');
+SELECT is(pg_temp.batch((SELECT jsonb_agg(jsonb_build_object('tenant', 'batch-b', 'metric', 'api_calls', 'event_id', 'n' || g)) FROM generate_series(1, 5000) g)), '5000 0', 'five thousand');
+SELECT is(tenancy.usage_quantity((SELECT id FROM tenancy.tenant WHERE slug = 'batch-b'), 'api_calls', '2026-01-01', now() + interval '1 minute'), 5001::numeric, 'add up');
+SELECT is(pg_temp.batch('[]'), '0 0', 'none');
+SELECT throws_ok(format('SELECT usage_record_batch(%L)', d), state, NULL, 'refused: ' || d) FROM (VALUES ('{}', '22023'), ('1', '22023'), ('[1]', '22023'), ('[{}]', '22023'), ('[{"metric": "api_calls"}]', '22023'),
+    ('[{"tenant": "batch-a", "metric": "nothing"}]', '42704'), ('[{"tenant": "nobody", "metric": "api_calls"}]', '42704'), ('[{"tenant": "batch-a", "metric": "api_calls", "x": 1}]', '22023'),
+    ('[{"tenant": "batch-a", "metric": "api_calls", "occurred_at": "2999-01-01"}]', '22023'), ('[{"tenant": "batch-a", "metric": "api_calls", "occurred_at": "infinity"}]', '22008'),
+    ('[{"tenant": "batch-a", "metric": "users", "quantity": -1}]', '22023'), ('[{"tenant": "batch-a", "metric": "api_calls", "event_id": ""}]', '22023')) v (d, state);
+BEGIN;
+SET LOCAL ROLE batch_app;
+SELECT tenant_context_set('batch-a') \g /dev/null
+SELECT is(pg_temp.batch('[{"metric": "api_calls", "event_id": "own"}]'), '1 0', 'in a context the tenant may be left out');
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "batch-b", "metric": "api_calls"}]')$$, '42704', NULL, 'and no other is named');
+COMMIT;
+DROP ROLE batch_app;
 SELECT * FROM finish();
