@@ -15,6 +15,7 @@
 #include "job/schedule.h"
 #include "limit/quota.h"
 #include "limit/rate_limit.h"
+#include "limit/resource.h"
 #include "meter/meter.h"
 #include "tenant/tenant.h"
 #include "worker/worker.h"
@@ -51,6 +52,7 @@ _PG_init(void)
 	meter_init();
 	rate_limit_init();
 	quota_init();
+	resource_init();
 	billing_init();
 	worker_init();
 	hooks_install();

@@ -226,6 +226,32 @@ require_entry_allowed(void)
 				errhint("Call the function that enters from the session itself."));
 }
 
+/* Unlocked: a session that comes or goes meanwhile may be counted or not. */
+int
+context_count_sessions(const pg_uuid_t *tenant)
+{
+	int count = 0;
+
+	for (int i = 0; i < slot_count(); i++)
+		count += slots[i].is_set && i != slot_self() && id_equal(&slots[i].tenant, tenant);
+	return count;
+}
+
+static ContextAdmission admission = NULL;
+
+void
+context_set_admission(ContextAdmission wants)
+{
+	admission = wants;
+}
+
+void
+context_admit(const pg_uuid_t *tenant)
+{
+	if (admission != NULL)
+		admission(tenant);
+}
+
 /* A token for a tenant that was entered already can only take away. */
 static void
 add_restrictions(uint8 restrictions)
@@ -262,6 +288,7 @@ context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 		return;
 	}
 	require_entry_allowed();
+	context_admit(tenant);
 	entry = entry_get(tenant);
 
 	/* From here on nothing fails half way: first what can raise, then the state. */

@@ -32,6 +32,14 @@ extern void context_enter(const pg_uuid_t *tenant, const char *actor, uint8 rest
 /* After an entry: say so where no transaction block keeps it. */
 extern void context_warn_of_autocommit(void);
 
+/* Sessions that are in the tenant now, other than this one. */
+extern int context_count_sessions(const pg_uuid_t *tenant);
+
+/* Asked before a session becomes the tenant's, by entering or as a bound login; may raise. */
+typedef void (*ContextAdmission)(const pg_uuid_t *tenant);
+extern void context_set_admission(ContextAdmission admission);
+extern void context_admit(const pg_uuid_t *tenant);
+
 /* The restrictions of the context that was entered; 0 without one. */
 extern uint8 context_restrictions(void);
 

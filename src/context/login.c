@@ -202,6 +202,7 @@ login_require_usable(void)
 		role = entry_require_enterable(tenant);
 		entry_require_plain_role(login.session_user, GetUserNameFromId(login.session_user, false));
 		require_no_other_membership(login.session_user, role);
+		context_admit(&tenant->id);
 		ceiling_set_for_session(tenant);
 		(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
 								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);

@@ -23,6 +23,7 @@
 #include "hook/hook.h"
 #include "limit/quota.h"
 #include "limit/rate_limit.h"
+#include "limit/resource.h"
 #include "meter/meter.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
@@ -234,6 +235,8 @@ on_executor_start(QueryDesc *query, int flags)
 		login_require_usable();
 		ceiling_enforce(false);
 		context_enforce_restrictions();
+		if (nesting_level == 1)
+			cpu_admit();
 		if (adds_rows(query) && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
 			quota_check_write();
 		if (previous_start)
@@ -254,6 +257,32 @@ on_executor_start(QueryDesc *query, int flags)
 }
 
 static void
+run_executor(EXECUTOR_RUN_PARAMS)
+{
+	if (previous_run)
+		previous_run(EXECUTOR_RUN_ARGS);
+	else
+		standard_ExecutorRun(EXECUTOR_RUN_ARGS);
+}
+
+static void
+run_executor_budgeted(EXECUTOR_RUN_PARAMS)
+{
+	PG_TRY();
+	{
+		run_executor(EXECUTOR_RUN_ARGS);
+	}
+	PG_CATCH();
+	{
+		cpu_charge();
+		cpu_translate_error();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	cpu_charge();
+}
+
+static void
 on_executor_run(EXECUTOR_RUN_PARAMS)
 {
 	bool is_metered = nesting_level == 0 && meter_begin();
@@ -261,10 +290,10 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 	nesting_level++;
 	PG_TRY();
 	{
-		if (previous_run)
-			previous_run(EXECUTOR_RUN_ARGS);
+		if (nesting_level == 1 && cpu_begin())
+			run_executor_budgeted(EXECUTOR_RUN_ARGS);
 		else
-			standard_ExecutorRun(EXECUTOR_RUN_ARGS);
+			run_executor(EXECUTOR_RUN_ARGS);
 		if (nesting_level == 1)
 			ceiling_enforce(true);
 	}
@@ -365,6 +394,33 @@ run_utility(PlannedStmt *statement, const char *query_string, bool read_only_tre
 }
 
 static void
+run_utility_budgeted(PlannedStmt *statement, const char *query_string, bool read_only_tree,
+					 ProcessUtilityContext context, ParamListInfo params,
+					 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	cpu_admit();
+	if (!cpu_begin())
+	{
+		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
+					completion);
+		return;
+	}
+	PG_TRY();
+	{
+		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
+					completion);
+	}
+	PG_CATCH();
+	{
+		cpu_charge();
+		cpu_translate_error();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	cpu_charge();
+}
+
+static void
 on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
 		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 		   DestReceiver *dest, QueryCompletion *completion)
@@ -405,8 +461,9 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		explain_level += is_explaining;
 		if (context == PROCESS_UTILITY_TOPLEVEL)
 			database = worker_before_utility(node);
-		run_utility(allowed, query_string, read_only_tree, context, params, environment, dest,
-					completion);
+		/* What comes without a snapshot is done in no time, and may not take one. */
+		(nesting_level == 1 && ActiveSnapshotSet() ? run_utility_budgeted : run_utility)(
+			allowed, query_string, read_only_tree, context, params, environment, dest, completion);
 		if (extension_is_ready())
 			shared_table_after_statement(changed);
 		if (IsA(node, VariableSetStmt))
@@ -436,6 +493,7 @@ on_transaction(XactEvent event, void *argument)
 	shared_table_transaction_event(event);
 	rate_limit_transaction_event(event);
 	quota_transaction_event(event);
+	cpu_transaction_event(event);
 }
 
 static void

@@ -93,3 +93,143 @@ COMMENT ON FUNCTION tenancy.quota_read(uuid) IS
 'The quotas of a tenant, where they come from and what is used. Rights: tenancy_admin, tenancy_app, tenancy_auditor, and a tenant for itself.';
 REVOKE ALL ON FUNCTION tenancy.quota_read(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.quota_read(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_capacity_set(
+    resource text, capacity numeric, overcommit numeric DEFAULT 1) RETURNS tenancy.resource_capacity
+AS 'MODULE_PATHNAME', 'tenancy_resource_capacity_set'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_capacity_set(text, numeric, numeric) IS
+'Declares what the server has of a resource. resource: connections, cpu_seconds_per_minute (60 a core), memory_mb or storage_gb. capacity: in that unit. overcommit: how many times it may be promised. Result: the row. Errors: 22023 unknown resource, or negative; 53000 when more is promised already. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_capacity_set(text, numeric, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_capacity_set(text, numeric, numeric) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_allocate(
+    tenant @extschema@.regtenant, request jsonb) RETURNS tenancy.allocation
+AS 'MODULE_PATHNAME', 'tenancy_resource_allocate'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) IS
+'Allocates resources to a tenant. tenant: slug or id. request: {requests, limits}, each with connections, cpu_seconds_per_minute, memory_mb, storage_gb. Requests are promised out of the declared capacity. Limits hold: beyond cpu_seconds_per_minute statements wait, then are refused, and a running one is cancelled (53400); beyond connections no session enters (53300); beyond storage_gb nothing is added (53400). memory_mb is accounted, not enforced. Result: the row. Errors: 22023 for the document; 42704 unknown tenant; 53000 not enough capacity left; 55000 it has an allocation. Rights: tenancy_admin. Side effects: holds from the next statement.';
+REVOKE ALL ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_scale(
+    tenant @extschema@.regtenant, scaling jsonb) RETURNS tenancy.allocation
+AS 'MODULE_PATHNAME', 'tenancy_resource_scale'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_scale(@extschema@.regtenant, jsonb) IS
+'Changes the allocation of a tenant. tenant: slug or id. scaling: as the request of resource_allocate(); what is left out stays, null takes away. Result: the row. Errors: 22023 for the document; 42704 unknown tenant; 53000 not enough capacity left; 55000 it has no allocation. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_scale(@extschema@.regtenant, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_scale(@extschema@.regtenant, jsonb) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.tenant_scale(
+    tenant @extschema@.regtenant, scaling jsonb) RETURNS tenancy.allocation
+AS 'MODULE_PATHNAME', 'tenancy_resource_scale'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_scale(@extschema@.regtenant, jsonb) IS
+'The same as resource_scale(), by the name that goes with the other functions of a tenant. Arguments, result, errors: those of resource_scale(). Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_scale(@extschema@.regtenant, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_scale(@extschema@.regtenant, jsonb) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_deallocate(
+    tenant @extschema@.regtenant, allocation uuid) RETURNS tenancy.allocation
+AS 'MODULE_PATHNAME', 'tenancy_resource_deallocate'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_deallocate(@extschema@.regtenant, uuid) IS
+'Releases an allocation: its promises are free again, its limits hold no more. tenant: slug or id. allocation: of tenancy.allocation. Result: the row. Errors: 42704 unknown tenant or allocation; 55000 released before. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_deallocate(@extschema@.regtenant, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_deallocate(@extschema@.regtenant, uuid) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_usage(tenant @extschema@.regtenant) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'tenancy_resource_usage'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) IS
+'What a tenant uses now and has used. tenant: slug or id. Result: cpu (seconds so far; budget_used, where 1 is a minute''s budget and more is debt), memory, storage (bytes), database (connections, calls, rows, blocks, WAL), each with its limit; counters up to the last flush. Errors: 42704. Rights: the control plane, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_metrics(
+    tenant @extschema@.regtenant, from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (hour timestamptz, calls bigint, cpu_seconds numeric, elapsed_seconds numeric,
+    rows bigint, blocks_hit bigint, blocks_read bigint, blocks_written bigint,
+    temp_blocks_written bigint, wal_bytes bigint, storage_bytes bigint)
+AS 'MODULE_PATHNAME', 'tenancy_resource_metrics'
+LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.resource_metrics(@extschema@.regtenant, timestamptz, timestamptz) IS
+'What a tenant used, by the hour. tenant: slug or id. from_time, to_time: the second is excluded. Result: a row an hour in which it did something. Errors: 22023 bad times; 42704 unknown tenant. Rights: the control plane, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.resource_metrics(@extschema@.regtenant, timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_metrics(@extschema@.regtenant, timestamptz, timestamptz) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.cpu_budget_used(tenant uuid) RETURNS double precision
+AS 'MODULE_PATHNAME', 'tenancy_cpu_budget_used'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.cpu_budget_used(uuid) IS
+'How much of its CPU budget a tenant has used: 1 is a minute''s budget, more is debt. Rights: the control plane, and a tenant for itself.';
+REVOKE ALL ON FUNCTION tenancy.cpu_budget_used(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.cpu_budget_used(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.tenant_sessions(tenant uuid) RETURNS integer
+AS 'MODULE_PATHNAME', 'tenancy_tenant_sessions'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.tenant_sessions(uuid) IS
+'How many other sessions are in the tenant now. Rights: the control plane, and a tenant for itself.';
+REVOKE ALL ON FUNCTION tenancy.tenant_sessions(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.tenant_sessions(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.limit_explain(tenant @extschema@.regtenant)
+RETURNS TABLE (kind text, name text, used numeric, soft numeric, hard numeric, resets_at timestamptz,
+    source text, explanation text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT 'quota', q.resource, q.used, q.soft, q.hard, q.resets_at, q.source,
+           CASE WHEN q.hard IS NULL AND q.soft IS NULL THEN 'unlimited'
+                WHEN q.used >= q.hard THEN 'used up: statements that add are refused (53400)'
+                WHEN q.used >= q.soft THEN 'beyond what is included'
+                ELSE 'within' END
+      FROM tenancy.quota_read(limit_explain.tenant) q
+    UNION ALL
+    SELECT 'cpu budget', 'cpu_seconds_per_minute',
+           pg_catalog.round((u.used * (a.limits ->> 'cpu_seconds_per_minute')::numeric)::numeric, 3), NULL,
+           (a.limits ->> 'cpu_seconds_per_minute')::numeric, NULL, 'resource_allocate()',
+           CASE WHEN u.used > 2 THEN 'overdrawn by a minute: statements are refused (53400)'
+                WHEN u.used > 1 THEN 'overdrawn: statements wait up to a second'
+                ELSE 'within' END
+      FROM tenancy.allocation a,
+           LATERAL (SELECT tenancy.cpu_budget_used(a.tenant_id)::numeric AS used OFFSET 0) u
+     WHERE a.tenant_id = limit_explain.tenant AND a.state = 'active' AND a.limits ? 'cpu_seconds_per_minute'
+    UNION ALL
+    SELECT 'connections', 'connections', s.sessions, NULL, (a.limits ->> 'connections')::numeric, NULL,
+           'resource_allocate()',
+           CASE WHEN s.sessions >= (a.limits ->> 'connections')::integer THEN 'all taken: no session enters (53300)'
+                ELSE 'within' END
+      FROM tenancy.allocation a,
+           LATERAL (SELECT tenancy.tenant_sessions(a.tenant_id) AS sessions OFFSET 0) s
+     WHERE a.tenant_id = limit_explain.tenant AND a.state = 'active' AND a.limits ? 'connections'
+    UNION ALL
+    SELECT 'rate limit', r.name, NULL, NULL, r.quota, NULL,
+           CASE r.tenant_id WHEN limit_explain.tenant THEN 'rate_limit_configure()'
+                ELSE 'rate_limit_configure(), for all tenants' END,
+           pg_catalog.concat_ws(', ', r.algorithm,
+               CASE r.subject WHEN 'user' THEN 'each user' WHEN 'service' THEN 'all tenants together' END,
+               CASE WHEN r.period_ms > 0 THEN pg_catalog.format('per %s s', pg_catalog.trim_scale(r.period_ms / 1000.0)) ELSE 'at once' END,
+               'endpoint ' || r.endpoint, CASE WHEN r.shadow THEN 'shadow: denies nothing' END,
+               pg_catalog.format('%s let through, %s denied', coalesce(c.allowed, 0), coalesce(c.limited, 0)))
+      FROM (SELECT DISTINCT ON (x.name) x.* FROM tenancy.rate_limit x
+             WHERE x.tenant_id IN (limit_explain.tenant, '00000000-0000-0000-0000-000000000000')
+             ORDER BY x.name, x.tenant_id DESC) r
+      LEFT JOIN LATERAL (SELECT pg_catalog.sum(s.allowed) AS allowed, pg_catalog.sum(s.limited) AS limited
+                           FROM tenancy.rate_limit_read() s
+                          WHERE s.policy_id = r.id
+                            AND s.tenant_id IN (limit_explain.tenant, '00000000-0000-0000-0000-000000000000')) c ON true
+    UNION ALL
+    SELECT 'ceiling', c.setting, NULL, NULL, NULL, NULL,
+           CASE c.plan WHEN '*' THEN 'every plan' ELSE pg_catalog.format('plan "%s"', c.plan) END,
+           pg_catalog.format('at most %s', c.value)
+      FROM (SELECT DISTINCT ON (x.setting) x.* FROM tenancy.ceiling x
+             WHERE x.plan = '*' OR x.plan = (SELECT t.plan FROM tenancy.tenant t WHERE t.id = limit_explain.tenant)
+             ORDER BY x.setting, x.plan = '*') c
+    ORDER BY 1, 2;
+END;
+COMMENT ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) IS
+'Every limit of a tenant, where it comes from, what is used of it, and what it does now: why was this refused? tenant: slug or id. Result: quotas, CPU budget, connections, rate limits and ceilings of settings. Errors: 42704. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) TO tenancy_admin;

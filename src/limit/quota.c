@@ -63,6 +63,9 @@ static SharedTable entries = {
 GATE_LATEST(
 	quotas_of_tenant,
 	"WITH t AS (SELECT x.id, x.plan FROM tenancy.tenant x WHERE x.id = $1),"
+	" allocated AS (SELECT (a.limits ->> 'storage_gb')::numeric AS quantity FROM "
+	"tenancy.allocation a"
+	"   WHERE a.tenant_id = $1 AND a.state = 'active' AND a.limits ? 'storage_gb'),"
 	" priced AS (SELECT item ->> 'limit' AS limit_key FROM t CROSS JOIN LATERAL ("
 	"     SELECT v.pricing FROM tenancy.plan_price v WHERE v.plan = t.plan"
 	"      ORDER BY v.version DESC LIMIT 1) p,"
@@ -74,7 +77,9 @@ GATE_LATEST(
 	"   FROM t JOIN tenancy.plan p ON p.id = t.plan,"
 	"        LATERAL pg_catalog.jsonb_each(p.limits) l"
 	"   JOIN tenancy.quota_limit k ON k.limit_key = l.key"
-	"  WHERE pg_catalog.jsonb_typeof(l.value) = 'number' AND l.value <> '-1')"
+	"  WHERE pg_catalog.jsonb_typeof(l.value) = 'number' AND l.value <> '-1'"
+	"    AND NOT (k.metric = 'storage' AND EXISTS (SELECT FROM allocated))"
+	" UNION ALL SELECT 'storage', x.quantity, false, 'resource_allocate()' FROM allocated x)"
 	" SELECT m.name, m.aggregation IN ('max', 'latest'),"
 	"        CASE WHEN q.metric IS NOT NULL THEN q.soft WHEN p.is_soft THEN p.quantity END,"
 	"        CASE WHEN q.metric IS NOT NULL THEN q.hard WHEN NOT p.is_soft THEN p.quantity END,"

@@ -136,3 +136,40 @@ CREATE TYPE tenancy.quota_result AS (
 );
 COMMENT ON TYPE tenancy.quota_result IS
 'What quota_check() says, in the unit of the metric: soft and hard are null for no limit, percent is of the hard one or else of the soft one, resets_at is null for a level.';
+
+CREATE TABLE tenancy.resource_capacity (
+    resource        text NOT NULL,
+    capacity        numeric NOT NULL,
+    overcommit      numeric NOT NULL,
+    CONSTRAINT resource_capacity_pkey PRIMARY KEY (resource),
+    CONSTRAINT resource_capacity_capacity_check CHECK (capacity >= 0),
+    CONSTRAINT resource_capacity_overcommit_check CHECK (overcommit > 0)
+);
+COMMENT ON TABLE tenancy.resource_capacity IS
+'What the server has of a resource, as declared; requests of tenants together stay within capacity times overcommit. Kept until changed.';
+REVOKE ALL ON tenancy.resource_capacity FROM PUBLIC;
+GRANT SELECT ON tenancy.resource_capacity TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.resource_capacity', '');
+
+CREATE TABLE tenancy.allocation (
+    id              uuid NOT NULL,
+    tenant_id       uuid NOT NULL,
+    requests        jsonb NOT NULL,
+    limits          jsonb NOT NULL,
+    state           text NOT NULL,
+    created_at      timestamptz NOT NULL,
+    changed_at      timestamptz NOT NULL,
+    CONSTRAINT allocation_pkey PRIMARY KEY (id),
+    CONSTRAINT allocation_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
+    CONSTRAINT allocation_state_check CHECK (state IN ('active', 'released'))
+);
+COMMENT ON TABLE tenancy.allocation IS
+'What tenants are guaranteed and may use of resources, one active row a tenant. Kept for ever.';
+CREATE UNIQUE INDEX allocation_active_idx ON tenancy.allocation (tenant_id) WHERE state = 'active';
+REVOKE ALL ON tenancy.allocation FROM PUBLIC;
+GRANT SELECT ON tenancy.allocation TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.allocation', '');
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.allocation FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.allocation ENABLE ALWAYS TRIGGER registry_changed;
