@@ -22,7 +22,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#define GATE_MAX_ARGUMENTS 24
+#define GATE_MAX_ARGUMENTS 32
 
 typedef enum GateKind
 {

@@ -13,6 +13,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
+#include "executor/instrument.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -99,6 +100,25 @@ compat_touched_relation(void *list_entry, TouchedRelation *touched)
 #else
 #define CHECK_PERMS_LIST range_table
 #endif
+
+/* The time of reading and writing blocks of tables, where it is tracked; 17 split it (commit
+ * 295c36c0c1f). */
+static inline instr_time
+compat_block_time(const BufferUsage *usage)
+{
+	instr_time sum;
+
+#if PG_VERSION_NUM >= 170000
+	sum = usage->shared_blk_read_time;
+	INSTR_TIME_ADD(sum, usage->shared_blk_write_time);
+	INSTR_TIME_ADD(sum, usage->local_blk_read_time);
+	INSTR_TIME_ADD(sum, usage->local_blk_write_time);
+#else
+	sum = usage->blk_read_time;
+	INSTR_TIME_ADD(sum, usage->blk_write_time);
+#endif
+	return sum;
+}
 
 /* The number of a backend in the array of PGPROCs, from 0. */
 static inline int

@@ -173,7 +173,7 @@ static const Setting settings[] = {
 		.maximum = 1000000,
 		.what = "How many tenants of the cluster are metered in shared memory.",
 		.when = "Raise it above the number of tenants that are active between two restarts; "
-				"costs about 400 bytes of shared memory each. Work of tenants beyond it is "
+				"costs about 3 kB of shared memory each. Work of tenants beyond it is "
 				"counted together, as work of no tenant.",
 	},
 	{

@@ -140,6 +140,19 @@ on_needs_call(Oid function)
 }
 
 static PlannedStmt *
+plan(Query *query, const char *query_string, int cursor_options, ParamListInfo params)
+{
+	bool is_metered = nesting_level == 0 && meter_begin_planning();
+	PlannedStmt *result = previous_planner
+							  ? previous_planner(query, query_string, cursor_options, params)
+							  : standard_planner(query, query_string, cursor_options, params);
+
+	if (is_metered)
+		meter_end_planning();
+	return result;
+}
+
+static PlannedStmt *
 on_planner(Query *query, const char *query_string, int cursor_options, ParamListInfo params)
 {
 	/* The gate's own statements see all. */
@@ -149,9 +162,7 @@ on_planner(Query *query, const char *query_string, int cursor_options, ParamList
 		if (login_has_own_catalog())
 			own_catalog_filter(query);
 	}
-	if (previous_planner)
-		return previous_planner(query, query_string, cursor_options, params);
-	return standard_planner(query, query_string, cursor_options, params);
+	return plan(query, query_string, cursor_options, params);
 }
 
 /* The registry knows a tenant's schema by its name, which is opaque and never changes. */
@@ -256,6 +267,13 @@ on_executor_start(QueryDesc *query, int flags)
 	PG_END_TRY();
 }
 
+/* Does what writes come to its end in ExecutorFinish? */
+static bool
+has_more_to_do(const QueryDesc *query)
+{
+	return query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
+}
+
 static void
 run_executor(EXECUTOR_RUN_PARAMS)
 {
@@ -304,6 +322,8 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 			meter_end(is_client_query(query) ? query->estate->es_processed : 0);
 	}
 	PG_END_TRY();
+	if (is_metered && !has_more_to_do(query) && is_client_query(query))
+		meter_note_latency();
 }
 
 /* AFTER triggers, foreign key checks and the rest of writing WITH queries run here. */
@@ -313,7 +333,7 @@ on_executor_finish(QueryDesc *query)
 	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
 	bool is_metered;
 
-	if (query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE)
+	if (!has_more_to_do(query))
 	{
 		next(query);
 		return;
@@ -331,6 +351,8 @@ on_executor_finish(QueryDesc *query)
 			meter_end(0);
 	}
 	PG_END_TRY();
+	if (is_metered && is_client_query(query))
+		meter_note_latency();
 }
 
 /* The rows that a utility statement reports: COPY, FETCH, EXECUTE, CREATE TABLE AS and others. */
@@ -480,6 +502,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			worker_after_utility(node, database, is_done);
 	}
 	PG_END_TRY();
+	if (is_metered && meter_is_client_statement())
+		meter_note_latency();
 }
 
 static void

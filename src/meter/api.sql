@@ -156,12 +156,13 @@ CREATE OR REPLACE FUNCTION tenancy.tenant_stat_read(
     OUT elapsed_us bigint, OUT cpu_us bigint, OUT blocks_hit bigint, OUT blocks_read bigint,
     OUT blocks_dirtied bigint, OUT blocks_written bigint, OUT local_blocks_read bigint,
     OUT local_blocks_written bigint, OUT temp_blocks_read bigint, OUT temp_blocks_written bigint,
-    OUT wal_records bigint, OUT wal_bytes bigint)
+    OUT wal_records bigint, OUT wal_bytes bigint, OUT commits bigint, OUT rollbacks bigint,
+    OUT planning_us bigint, OUT io_us bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_tenant_stat_read'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION tenancy.tenant_stat_read() IS
-'The live counters of this database, per tenant, since the server started. Result: times in microseconds; blocks of the server''s block size; WAL in records and bytes. Rights: tenancy_admin, tenancy_auditor, pg_monitor; a tenant in its context is shown its own row alone.';
+'The live counters of this database, per tenant, since the server started. Result: times in microseconds; blocks of the server''s block size; WAL in records and bytes; io_us is 0 where track_io_timing is off. Rights: tenancy_admin, tenancy_auditor, pg_monitor; a tenant in its context is shown its own row alone.';
 REVOKE ALL ON FUNCTION tenancy.tenant_stat_read() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.tenant_stat_read() TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
 
@@ -173,13 +174,42 @@ CREATE OR REPLACE VIEW tenancy.tenant_stat WITH (security_barrier = true) AS
            s.elapsed_us / 1000.0 AS elapsed_ms, s.cpu_us / 1000.0 AS cpu_ms, s.blocks_hit,
            s.blocks_read, s.blocks_dirtied, s.blocks_written, s.local_blocks_read,
            s.local_blocks_written, s.temp_blocks_read, s.temp_blocks_written, s.wal_records,
-           s.wal_bytes
+           s.wal_bytes, s.commits, s.rollbacks, s.planning_us / 1000.0 AS planning_ms,
+           s.io_us / 1000.0 AS io_ms
       FROM tenancy.tenant_stat_read() s
       LEFT JOIN tenancy.tenant t ON t.id = s.tenant_id;
 COMMENT ON VIEW tenancy.tenant_stat IS
 'Live statement counters per tenant since the server started, those of running sessions included up to their last transaction; slug is null for work of no tenant.';
 REVOKE ALL ON tenancy.tenant_stat FROM PUBLIC;
 GRANT SELECT ON tenancy.tenant_stat TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
+
+CREATE OR REPLACE FUNCTION tenancy.latency_estimate(us double precision) RETURNS double precision
+AS 'MODULE_PATHNAME', 'tenancy_latency_estimate'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.latency_estimate(double precision) IS
+'What the histogram of latencies keeps of a duration, in microseconds: off by at most 2 % between 1 us and an hour. Errors: 22003. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.latency_estimate(double precision) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.tenant_latency_read(
+    OUT tenant_id uuid, OUT statements bigint, OUT p50_us double precision,
+    OUT p95_us double precision, OUT p99_us double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_tenant_latency_read'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.tenant_latency_read() IS
+'How long the statements of each tenant took since the server started, in the executor. Result: quantiles in microseconds, off by at most 2 %. Rights: tenancy_admin, tenancy_auditor, pg_monitor; a tenant in its context is shown its own alone.';
+REVOKE ALL ON FUNCTION tenancy.tenant_latency_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.tenant_latency_read() TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
+
+CREATE OR REPLACE VIEW tenancy.tenant_latency WITH (security_barrier = true) AS
+    SELECT l.tenant_id, t.slug, l.statements, l.p50_us / 1000.0 AS p50_ms, l.p95_us / 1000.0 AS p95_ms,
+           l.p99_us / 1000.0 AS p99_ms
+      FROM tenancy.tenant_latency_read() l
+      LEFT JOIN tenancy.tenant t ON t.id = l.tenant_id;
+COMMENT ON VIEW tenancy.tenant_latency IS
+'How long the statements of each tenant took since the server started: quantiles in milliseconds; slug is null for work of no tenant.';
+REVOKE ALL ON tenancy.tenant_latency FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_latency TO tenancy_admin, tenancy_auditor, tenancy_tenant, pg_monitor;
 
 CREATE OR REPLACE FUNCTION tenancy.meter_read(
     OUT used bigint, OUT capacity bigint, OUT refused bigint)

@@ -18,6 +18,7 @@
 
 #include "core/id.h"
 #include "core/settings.h"
+#include "meter/latency.h"
 #include "meter/meter.h"
 #include "shmem/shmem.h"
 #include "shmem/slot.h"
@@ -39,6 +40,7 @@ typedef struct MeterEntry
 	MeterKey key;
 	pg_atomic_uint64 total[METER_COUNTERS];
 	pg_atomic_uint64 flushed[METER_COUNTERS]; /* one writer: who holds the flush lock */
+	pg_atomic_uint32 latencies[LATENCY_BUCKETS];
 } MeterEntry;
 
 typedef struct MeterSlot
@@ -47,6 +49,8 @@ typedef struct MeterSlot
 	bool is_used;
 	MeterKey key;
 	MeterCounts counts;
+	int latency_count;
+	uint16 latencies[METER_PENDING_LATENCIES]; /* buckets */
 } MeterSlot;
 
 /* No two backends write to the same cache line. */
@@ -112,7 +116,8 @@ static SharedPart refused_part = {
 };
 
 static void
-add_to_entry(const MeterKey *key, const MeterCounts *counts)
+add_to_entry(const MeterKey *key, const MeterCounts *counts, const uint16 *latencies,
+			 int latency_count)
 {
 	const MeterKey nobody = {.database = key->database};
 	LWLock *lock;
@@ -133,6 +138,8 @@ add_to_entry(const MeterKey *key, const MeterCounts *counts)
 		if (counts->value[i] > 0)
 			pg_atomic_fetch_add_u64(&entry->total[i], counts->value[i]);
 	}
+	for (int i = 0; i < latency_count; i++)
+		pg_atomic_fetch_add_u32(&entry->latencies[latencies[i]], 1);
 	LWLockRelease(lock);
 }
 
@@ -141,18 +148,23 @@ empty_slot(MeterSlot *slot)
 {
 	MeterKey key;
 	MeterCounts counts;
+	uint16 latencies[METER_PENDING_LATENCIES];
+	int latency_count;
 	bool is_used;
 
 	SpinLockAcquire(&slot->lock);
 	is_used = slot->is_used;
 	key = slot->key;
 	counts = slot->counts;
+	latency_count = slot->latency_count;
+	memcpy(latencies, slot->latencies, latency_count * sizeof(uint16));
 	slot->is_used = false;
+	slot->latency_count = 0;
 	memset(&slot->counts, 0, sizeof(MeterCounts));
 	SpinLockRelease(&slot->lock);
 
 	if (is_used)
-		add_to_entry(&key, &counts);
+		add_to_entry(&key, &counts, latencies, latency_count);
 }
 
 static void
@@ -174,23 +186,51 @@ meter_slot_prepare(void)
 	is_registered = true;
 }
 
+/* This backend alone sets the key, so it may look without the lock.  Is another wanted? */
+static bool
+turn_to(MeterSlot *slot, const pg_uuid_t *tenant)
+{
+	bool is_other = slot->key.database != MyDatabaseId || !id_equal(&slot->key.tenant, tenant);
+
+	if (is_other && slot->is_used)
+		empty_slot(slot);
+	return is_other;
+}
+
+static void
+set_key(MeterSlot *slot, const pg_uuid_t *tenant)
+{
+	slot->key.database = MyDatabaseId;
+	slot->key.tenant = *tenant;
+}
+
+void
+meter_slot_add_latencies(const pg_uuid_t *tenant, const uint16 *buckets, int count)
+{
+	MeterSlot *slot = &slots[slot_self()].slot;
+	bool is_other = turn_to(slot, tenant);
+
+	/* Others only empty it. */
+	if (slot->latency_count + count > METER_PENDING_LATENCIES)
+		empty_slot(slot);
+	SpinLockAcquire(&slot->lock);
+	if (is_other)
+		set_key(slot, tenant);
+	slot->is_used = true;
+	memcpy(slot->latencies + slot->latency_count, buckets, count * sizeof(uint16));
+	slot->latency_count += count;
+	SpinLockRelease(&slot->lock);
+}
+
 void
 meter_slot_add(const pg_uuid_t *tenant, const MeterCounts *counts)
 {
 	MeterSlot *slot = &slots[slot_self()].slot;
-	bool is_other;
-
-	/* This backend alone sets the key, so it may look without the lock. */
-	is_other = slot->key.database != MyDatabaseId || !id_equal(&slot->key.tenant, tenant);
-	if (is_other && slot->is_used)
-		empty_slot(slot);
+	bool is_other = turn_to(slot, tenant);
 
 	SpinLockAcquire(&slot->lock);
 	if (is_other)
-	{
-		slot->key.database = MyDatabaseId;
-		slot->key.tenant = *tenant;
-	}
+		set_key(slot, tenant);
 	slot->is_used = true;
 	for (int i = 0; i < METER_COUNTERS; i++)
 		slot->counts.value[i] += counts->value[i];
@@ -248,6 +288,49 @@ meter_read(Oid database, int *count)
 	shared_table_scan(&entries, LW_SHARED, read_entry, &state);
 	*count = state.count;
 	return state.totals;
+}
+
+typedef struct LatencyState
+{
+	Oid database;
+	void (*visit)(const pg_uuid_t *tenant, const uint32 *counts, void *state);
+	void *state;
+	int count;
+	int capacity;
+	pg_uuid_t *tenants;
+	uint32 (*counts)[LATENCY_BUCKETS];
+} LatencyState;
+
+static void
+copy_latencies(void *pointer, void *argument)
+{
+	MeterEntry *entry = pointer;
+	LatencyState *state = argument;
+
+	if (entry->key.database != state->database || state->count == state->capacity)
+		return;
+	state->tenants[state->count] = entry->key.tenant;
+	for (int i = 0; i < LATENCY_BUCKETS; i++)
+		state->counts[state->count][i] = pg_atomic_read_u32(&entry->latencies[i]);
+	state->count++;
+}
+
+void
+meter_read_latencies(Oid database,
+					 void (*visit)(const pg_uuid_t *tenant, const uint32 *counts, void *state),
+					 void *argument)
+{
+	LatencyState state = {.database = database, .visit = visit, .state = argument};
+
+	state.capacity = shared_table_entry_count(&entries) + ROOM_FOR_NEW_ENTRIES;
+	state.tenants = palloc(mul_size(state.capacity, sizeof(pg_uuid_t)));
+	state.counts = MemoryContextAllocHuge(
+		CurrentMemoryContext, mul_size(state.capacity, sizeof(uint32) * LATENCY_BUCKETS));
+	shared_table_scan(&entries, LW_SHARED, copy_latencies, &state);
+	for (int i = 0; i < state.count; i++)
+		visit(&state.tenants[i], state.counts[i], argument);
+	pfree(state.counts);
+	pfree(state.tenants);
 }
 
 void

@@ -34,6 +34,10 @@ typedef enum MeterCounter
 	METER_TEMP_BLOCKS_WRITTEN,
 	METER_WAL_RECORDS,
 	METER_WAL_BYTES,
+	METER_COMMITS,
+	METER_ROLLBACKS,
+	METER_PLANNING_US,
+	METER_IO_US, /* 0 where track_io_timing is off */
 	METER_COUNTERS
 } MeterCounter;
 
@@ -44,7 +48,8 @@ typedef enum MeterCounter
 		S X("elapsed_us") S X("cpu_us") S X("blocks_hit") S X("blocks_read") S X("blocks_dirtied") \
 			S X("blocks_written") S X("local_blocks_read") S X("local_blocks_written")             \
 				S X("temp_blocks_read") S X("temp_blocks_written") S X("wal_records")              \
-					S X("wal_bytes")
+					S X("wal_bytes") S X("commits") S X("rollbacks") S X("planning_us")            \
+						S X("io_us")
 
 typedef struct MeterCounts
 {
@@ -63,6 +68,13 @@ extern bool meter_is_client_statement(void);
 extern void meter_count_query(CmdType kind);
 extern void meter_count_utility(void);
 extern void meter_end(uint64 rows);
+
+/* The statement of the client is done, after all its brackets; it took so long. */
+extern void meter_note_latency(void);
+
+/* Around the planner, where a statement of the client is planned. */
+extern bool meter_begin_planning(void);
+extern void meter_end_planning(void);
 extern void meter_transaction_event(XactEvent event);
 extern void meter_flush_transaction_event(XactEvent event);
 extern void meter_flush_subtransaction_event(SubXactEvent event, SubTransactionId self,
@@ -78,6 +90,10 @@ extern void meter_note_dropped(Oid extension);
 extern void meter_slot_prepare(void);
 extern void meter_slot_add(const pg_uuid_t *tenant, const MeterCounts *counts);
 
+/* The same for latencies, as buckets of the histogram (latency.h). */
+#define METER_PENDING_LATENCIES 32
+extern void meter_slot_add_latencies(const pg_uuid_t *tenant, const uint16 *buckets, int count);
+
 /* What is counted so far, from all backends, into the shared entries of a database. */
 extern void meter_collect(Oid database);
 
@@ -91,6 +107,15 @@ typedef struct MeterTotals
 /* The entries of a database, palloc'd. */
 extern MeterTotals *meter_read(Oid database, int *count);
 extern void meter_set_flushed(Oid database, const pg_uuid_t *tenant, const MeterCounts *flushed);
+
+/* Visit the histogram of every tenant of a database. */
+extern void meter_read_latencies(Oid database,
+								 void (*visit)(const pg_uuid_t *tenant, const uint32 *counts,
+											   void *state),
+								 void *state);
+
+/* May the current user read the counters of all tenants? */
+extern bool meter_may_read_all(void);
 
 /* Forget a database that is gone, or lost the extension.  Never raises. */
 extern void meter_forget(Oid database);

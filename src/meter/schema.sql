@@ -93,6 +93,10 @@ CREATE TABLE tenancy.usage_hour (
     temp_blocks_written bigint NOT NULL DEFAULT 0,
     wal_records         bigint NOT NULL DEFAULT 0,
     wal_bytes           bigint NOT NULL DEFAULT 0,
+    commits             bigint NOT NULL DEFAULT 0,
+    rollbacks           bigint NOT NULL DEFAULT 0,
+    planning_us         bigint NOT NULL DEFAULT 0,
+    io_us               bigint NOT NULL DEFAULT 0,
     storage_bytes       bigint,
     CONSTRAINT usage_hour_pkey PRIMARY KEY (tenant_id, hour)
 );

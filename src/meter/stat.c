@@ -17,8 +17,8 @@
 #include "utils/acl.h"
 #include "utils/tuplestore.h"
 
-static bool
-may_read_all(void)
+bool
+meter_may_read_all(void)
 {
 	static const char *const groups[] = {"tenancy_admin", "tenancy_auditor"};
 
@@ -39,7 +39,7 @@ TENANCY_FUNCTION(tenant_stat_read)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const pg_uuid_t *tenant = context_tenant();
-	bool sees_all = tenant == NULL && may_read_all();
+	bool sees_all = tenant == NULL && meter_may_read_all();
 	MeterTotals *totals;
 	int count;
 

@@ -18,8 +18,10 @@
 
 #include "catalog/extension.h"
 #include "context/context.h"
+#include "core/compat.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "meter/latency.h"
 #include "meter/meter.h"
 
 #include <time.h>
@@ -49,6 +51,11 @@ static struct
 	bool is_used;
 	MeterCounts counts;
 } pending;
+
+/* How long the statement of the client took so far, and those of the transaction that are done. */
+static uint64 statement_us = 0;
+static uint16 latencies[METER_PENDING_LATENCIES];
+static int latency_count = 0;
 
 static uint64 cpu_read_us = 0; /* the process's CPU time at the last reading */
 static instr_time cpu_read_at; /* zero before the first */
@@ -84,6 +91,7 @@ stop_counting(void)
 	elapsed = last_end;
 	INSTR_TIME_SUBTRACT(elapsed, running.start);
 	value[METER_ELAPSED_US] += INSTR_TIME_GET_MICROSEC(elapsed);
+	statement_us += INSTR_TIME_GET_MICROSEC(elapsed);
 	value[METER_BLOCKS_HIT] += pgBufferUsage.shared_blks_hit - before->shared_blks_hit;
 	value[METER_BLOCKS_READ] += pgBufferUsage.shared_blks_read - before->shared_blks_read;
 	value[METER_BLOCKS_DIRTIED] += pgBufferUsage.shared_blks_dirtied - before->shared_blks_dirtied;
@@ -93,6 +101,9 @@ stop_counting(void)
 		pgBufferUsage.local_blks_written - before->local_blks_written;
 	value[METER_TEMP_BLOCKS_READ] += pgBufferUsage.temp_blks_read - before->temp_blks_read;
 	value[METER_TEMP_BLOCKS_WRITTEN] += pgBufferUsage.temp_blks_written - before->temp_blks_written;
+	elapsed = compat_block_time(&pgBufferUsage);
+	INSTR_TIME_SUBTRACT(elapsed, compat_block_time(before));
+	value[METER_IO_US] += INSTR_TIME_GET_MICROSEC(elapsed);
 	value[METER_WAL_RECORDS] += pgWalUsage.wal_records - running.wal.wal_records;
 	value[METER_WAL_BYTES] += pgWalUsage.wal_bytes - running.wal.wal_bytes;
 }
@@ -144,12 +155,58 @@ meter_end(uint64 rows)
 	pending.counts.value[METER_ROWS] += rows;
 }
 
+static const pg_uuid_t *
+attributed(void)
+{
+	const pg_uuid_t *tenant = context_attributed_tenant();
+
+	return tenant != NULL ? tenant : &no_tenant;
+}
+
+void
+meter_note_latency(void)
+{
+	if (latency_count == METER_PENDING_LATENCIES)
+	{
+		/* A long transaction: whose it is so far. */
+		meter_slot_add_latencies(attributed(), latencies, latency_count);
+		latency_count = 0;
+	}
+	latencies[latency_count++] = latency_bucket(statement_us);
+	statement_us = 0;
+}
+
+/* A function that the planner evaluates may plan again, within; an error leaves the flag. */
+static bool is_planning = false;
+static instr_time planning_start;
+
+bool
+meter_begin_planning(void)
+{
+	if (setting_metering == METERING_OFF || MyBackendType != B_BACKEND || running.is_running ||
+		is_planning)
+		return false;
+	is_planning = true;
+	INSTR_TIME_SET_CURRENT(planning_start);
+	return true;
+}
+
+void
+meter_end_planning(void)
+{
+	instr_time elapsed;
+
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, planning_start);
+	pending.counts.value[METER_PLANNING_US] += INSTR_TIME_GET_MICROSEC(elapsed);
+	is_planning = false;
+}
+
 /* Runs at the end of a transaction, so nothing here may raise. */
 static void
-settle(void)
+settle(XactEvent event)
 {
-	const pg_uuid_t *attributed = context_attributed_tenant();
-	const pg_uuid_t *tenant = attributed != NULL ? attributed : &no_tenant;
+	const pg_uuid_t *tenant = attributed();
 	instr_time since = last_end;
 
 	INSTR_TIME_SUBTRACT(since, cpu_read_at);
@@ -164,7 +221,12 @@ settle(void)
 		cpu_read_at = last_end;
 	}
 	last_tenant = *tenant;
+	pending.counts.value[event == XACT_EVENT_ABORT ? METER_ROLLBACKS : METER_COMMITS]++;
 	meter_slot_add(tenant, &pending.counts);
+	if (latency_count > 0)
+		meter_slot_add_latencies(tenant, latencies, latency_count);
+	latency_count = 0;
+	statement_us = 0;
 	memset(&pending, 0, sizeof(pending));
 }
 
@@ -172,16 +234,14 @@ settle(void)
 static void
 settle_parallel_worker(void)
 {
-	const pg_uuid_t *attributed;
 	MeterCounts counts = {0};
 
 	if (setting_metering != METERING_FULL || !extension_is_ready())
 		return;
 	meter_slot_prepare();
 	(void) context_tenant(); /* reads that of the leader */
-	attributed = context_attributed_tenant();
 	counts.value[METER_CPU_US] = read_cpu_us();
-	meter_slot_add(attributed != NULL ? attributed : &no_tenant, &counts);
+	meter_slot_add(attributed(), &counts);
 }
 
 void
@@ -192,13 +252,14 @@ meter_transaction_event(XactEvent event)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			is_planning = false;
 			if (!pending.is_used)
 				break;
 
 			/* A procedure may end a transaction in the middle of its statement. */
 			if (running.is_running)
 				stop_counting();
-			settle();
+			settle(event);
 			if (running.is_running)
 			{
 				pending.is_used = true;
