@@ -163,7 +163,7 @@ static CheckedToken *checked = NULL;
 static int next_checked = 0;
 
 /* The holder learns nothing but that it does not work; the statement holds the token. */
-static void pg_attribute_printf(1, 2) pg_attribute_noreturn() refuse(const char *format, ...)
+static pg_noreturn void pg_attribute_printf(1, 2) refuse(const char *format, ...)
 {
 	char reason[256];
 	va_list arguments;

@@ -32,6 +32,11 @@
 #include "varatt.h"
 #endif
 
+/* 18 marks what does not return before the declaration (commit 28e33dc4f25b). */
+#ifndef pg_noreturn
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* The oldest minor release of each major without a known bypass of row security. */
 #if PG_VERSION_NUM >= 190000
 #define SAFE_SERVER_VERSION 190000

@@ -14,6 +14,7 @@
 
 #include "catalog/extension.h"
 #include "context/context.h"
+#include "core/compat.h"
 #include "core/settings.h"
 #include "limit/resource.h"
 #include "shmem/table.h"
@@ -137,8 +138,8 @@ watch(void)
 							 SAMPLE_MS);
 }
 
-static void
-pg_attribute_noreturn() refuse(const char *slug, int64 budget_ns, int64 excess_ns)
+static pg_noreturn void
+refuse(const char *slug, int64 budget_ns, int64 excess_ns)
 {
 	ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			errmsg("the CPU budget of tenant \"%s\" is used up", slug),

@@ -11,6 +11,7 @@
 #include "catalog/tenant_cache.h"
 #include "context/context.h"
 #include "core/clock.h"
+#include "core/compat.h"
 #include "core/function.h"
 #include "core/id.h"
 #include "core/json.h"
@@ -123,7 +124,7 @@ typedef struct Configuration
 	int count;
 } Configuration;
 
-static void pg_attribute_printf(1, 2) pg_attribute_noreturn() refuse(const char *format, ...)
+static pg_noreturn void pg_attribute_printf(1, 2) refuse(const char *format, ...)
 {
 	char reason[256];
 	va_list arguments;

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "core/compat.h"
+
 #include "access/xact.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -43,8 +45,8 @@ extern const Quota *quota_find(const pg_uuid_t *tenant, const char *metric);
 extern void quota_make_key(QuotaKey *key, const pg_uuid_t *tenant, const char *metric);
 
 /* Raise 53400: the statement would pass the hard limit. */
-extern void quota_refuse(const pg_uuid_t *tenant, const Quota *quota, int64 used, int64 wanted)
-	pg_attribute_noreturn();
+extern pg_noreturn void quota_refuse(const pg_uuid_t *tenant, const Quota *quota, int64 used,
+									 int64 wanted);
 
 /*
  * A metric that is the number of rows of tables (quota_count.c).  reserve: rows are there, and

@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "core/compat.h"
+
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -30,8 +32,8 @@ typedef struct UsageEvent
 extern void event_prepare(UsageEvent *event, const char *place);
 
 /* Raise 23505: another event has that id. */
-extern void event_refuse_other(const char *event_id, const bytea *kept, const bytea *hash)
-	pg_attribute_noreturn();
+extern pg_noreturn void event_refuse_other(const char *event_id, const bytea *kept,
+										   const bytea *hash);
 
 /* Tell who listens: the event is in this transaction, and was not before. */
 extern void event_tell(const UsageEvent *event);

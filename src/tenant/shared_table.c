@@ -121,8 +121,8 @@ relation_owner(Oid relid)
 	return owner;
 }
 
-static void
-pg_attribute_noreturn() refuse_key(const char *key, const char *name)
+static pg_noreturn void
+refuse_key(const char *key, const char *name)
 {
 	ereport(ERROR, errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 			errmsg("key \"%s\" of table \"%s\" does not contain \"" TENANT_COLUMN "\"", key, name),
