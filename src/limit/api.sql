@@ -233,3 +233,20 @@ COMMENT ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) IS
 'Every limit of a tenant, where it comes from, what is used of it, and what it does now: why was this refused? tenant: slug or id. Result: quotas, CPU budget, connections, rate limits and ceilings of settings. Errors: 42704. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_enforce(tenant @extschema@.regtenant DEFAULT NULL)
+RETURNS TABLE (tenant_id uuid, slug text, kind text, name text, used numeric, hard numeric, action text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT t.id, t.slug, e.kind, e.name, e.used, e.hard, e.explanation
+      FROM tenancy.tenant t, LATERAL @extschema@.limit_explain(t.id) e
+     WHERE (resource_enforce.tenant IS NULL OR t.id = resource_enforce.tenant)
+       AND t.state NOT IN ('purged', 'purging')
+       AND e.kind IN ('quota', 'cpu budget', 'connections')
+       AND e.used > 0 AND e.used >= coalesce(e.hard, e.soft)
+     ORDER BY t.slug, e.kind, e.name;
+END;
+COMMENT ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) IS
+'Which limits are reached now, and what the server does about each: enforcement itself is in every statement and needs no call. tenant: slug or id; null for all. Result: a row a limit that is used up. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) TO tenancy_admin;

@@ -40,6 +40,7 @@ typedef struct QuotaEntry
 	QuotaKey key;
 	bool is_counted;          /* rows of tables, known exactly */
 	bool is_written;          /* the tenant has written since its storage was measured */
+	bool is_changed;          /* since quota_take_changed() */
 	uint32 changes;           /* by commits */
 	int64 used;               /* committed */
 	int64 reserved;           /* by transactions that go on; counted metrics alone */
@@ -90,7 +91,6 @@ GATE_LATEST(
 	"  WHERE q.metric IS NOT NULL OR p.metric IS NOT NULL"
 	"  ORDER BY m.name",
 	UUIDOID);
-GATE_LOOKUP(quota_metric, "SELECT m.aggregation FROM tenancy.metric m WHERE m.name = $1", TEXTOID);
 GATE_LATEST(quota_sum_used, "SELECT coalesce(tenancy.usage_quantity($1, $2, $3, $4), 0)", UUIDOID,
 			TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_LATEST(quota_storage_used,
@@ -98,29 +98,11 @@ GATE_LATEST(quota_storage_used,
 			"                  WHERE m.tenant_id = $1),"
 			"                tenancy.usage_quantity($1, 'storage', $2, $3), 0)",
 			UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
-GATE_STATEMENT(quota_upsert,
-			   "INSERT INTO tenancy.quota AS q (tenant_id, metric, soft, hard, changed_at)"
-			   " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, metric)"
-			   " DO UPDATE SET soft = excluded.soft, hard = excluded.hard,"
-			   "               changed_at = excluded.changed_at"
-			   " RETURNING q",
-			   UUIDOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID);
-GATE_STATEMENT(
-	quota_remove,
-	"DELETE FROM tenancy.quota AS q WHERE q.tenant_id = $1 AND q.metric = $2 RETURNING q", UUIDOID,
-	TEXTOID);
-
-typedef struct QuotaList
-{
-	pg_uuid_t tenant;
-	int count;
-	Quota *quotas;
-} QuotaList;
 
 static TenantCache known = {.name = "quotas", .entry_size = sizeof(QuotaList)};
 
-static int64
-from_numeric(Numeric value)
+int64
+quota_from_numeric(Numeric value)
 {
 	Datum scaled;
 
@@ -134,8 +116,8 @@ from_numeric(Numeric value)
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, scaled));
 }
 
-static Datum
-to_numeric(int64 value)
+Datum
+quota_to_numeric(int64 value)
 {
 	return DirectFunctionCall1(numeric_trim_scale,
 							   DirectFunctionCall2(numeric_div,
@@ -143,14 +125,14 @@ to_numeric(int64 value)
 												   NumericGetDatum(int64_to_numeric(QUOTA_UNIT))));
 }
 
-static char *
-to_text(int64 value)
+char *
+quota_to_text(int64 value)
 {
-	return DatumGetCString(DirectFunctionCall1(numeric_out, to_numeric(value)));
+	return DatumGetCString(DirectFunctionCall1(numeric_out, quota_to_numeric(value)));
 }
 
-static const QuotaList *
-list(const pg_uuid_t *tenant)
+const QuotaList *
+quota_list(const pg_uuid_t *tenant)
 {
 	QuotaList *found = tenant_cache_find(&known, tenant);
 	GateRows *rows;
@@ -166,8 +148,8 @@ list(const pg_uuid_t *tenant)
 	{
 		quotas[i].metric = row_text(rows, i, 0);
 		quotas[i].is_level = row_bool(rows, i, 1);
-		quotas[i].soft = from_numeric(row_numeric(rows, i, 2));
-		quotas[i].hard = from_numeric(row_numeric(rows, i, 3));
+		quotas[i].soft = quota_from_numeric(row_numeric(rows, i, 2));
+		quotas[i].hard = quota_from_numeric(row_numeric(rows, i, 3));
 		quotas[i].source = row_text(rows, i, 4);
 	}
 	MemoryContextSwitchTo(old);
@@ -180,7 +162,7 @@ list(const pg_uuid_t *tenant)
 const Quota *
 quota_find(const pg_uuid_t *tenant, const char *metric)
 {
-	const QuotaList *quotas = list(tenant);
+	const QuotaList *quotas = quota_list(tenant);
 
 	for (int i = 0; i < quotas->count; i++)
 		if (strcmp(quotas->quotas[i].metric, metric) == 0)
@@ -205,9 +187,10 @@ quota_refuse(const pg_uuid_t *tenant, const Quota *quota, int64 used, int64 want
 	ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			errmsg("quota \"%s\" of tenant \"%s\" is used up", quota->metric,
 				   slug != NULL ? slug : id_text(tenant)),
-			wanted > 0 ? errdetail("%s of %s are used; the statement would add %s.", to_text(used),
-								   to_text(quota->hard), to_text(wanted))
-					   : errdetail("%s of %s are used.", to_text(used), to_text(quota->hard)),
+			wanted > 0
+				? errdetail("%s of %s are used; the statement would add %s.", quota_to_text(used),
+							quota_to_text(quota->hard), quota_to_text(wanted))
+				: errdetail("%s of %s are used.", quota_to_text(used), quota_to_text(quota->hard)),
 			errhint("The limit comes from %s. Deleting makes room.", quota->source));
 }
 
@@ -357,6 +340,18 @@ quota_note_written(const QuotaKey *key)
 	LWLockRelease(lock);
 }
 
+void
+quota_note_changed(const QuotaKey *key)
+{
+	LWLock *lock;
+	QuotaEntry *entry = shared_table_find(&entries, key, LW_EXCLUSIVE, &lock);
+
+	if (entry == NULL)
+		return;
+	entry->is_changed = true;
+	LWLockRelease(lock);
+}
+
 typedef struct Written
 {
 	Oid database;
@@ -407,6 +402,7 @@ quota_set_used(const QuotaKey *key, int64 used)
 	QuotaEntry *entry = ensure(key, &lock);
 
 	entry->used = used;
+	entry->is_changed = true;
 	entry->refreshed_at = clock_wall();
 	LWLockRelease(lock);
 }
@@ -426,6 +422,60 @@ quota_known_use(const QuotaKey *key)
 	return used;
 }
 
+typedef struct KnownState
+{
+	Oid database;
+	QuotaKnown *known;
+	int count;
+	int capacity;
+} KnownState;
+
+static void
+copy_known(void *pointer, void *argument)
+{
+	QuotaEntry *entry = pointer;
+	KnownState *state = argument;
+
+	if (entry->key.database != state->database || !entry->is_changed || entry->refreshed_at == 0 ||
+		state->count == state->capacity)
+		return;
+	entry->is_changed = false;
+	state->known[state->count++] =
+		(QuotaKnown){.key = entry->key, .used = entry->used, .period_start = entry->period_start};
+}
+
+QuotaKnown *
+quota_take_changed(Oid database, int *count)
+{
+	KnownState state = {.database = database};
+
+	/* Entries that come while we read can wait for the next look. */
+	state.capacity = shared_table_entry_count(&entries) + 64;
+	state.known = palloc_array(QuotaKnown, state.capacity);
+	shared_table_scan(&entries, LW_EXCLUSIVE, copy_known, &state);
+	*count = state.count;
+	return state.known;
+}
+
+static void
+find_changed(void *pointer, void *argument)
+{
+	const QuotaEntry *entry = pointer;
+	KnownState *state = argument;
+
+	if (entry->key.database == state->database && entry->is_changed && entry->refreshed_at != 0)
+		state->count++;
+}
+
+bool
+quota_has_changed(Oid database)
+{
+	KnownState state = {.database = database};
+
+	shared_table_scan(&entries, LW_SHARED, find_changed, &state);
+	return state.count > 0;
+}
+
 static void
 apply(const Pending *one, bool is_commit)
 {
@@ -438,6 +488,7 @@ apply(const Pending *one, bool is_commit)
 	if (is_commit)
 	{
 		entry->changes++;
+		entry->is_changed = true;
 		entry->used += one->reserved - one->given_back + one->added;
 		if (one->is_stale)
 			entry->refreshed_at = 0;
@@ -537,7 +588,7 @@ note_event(const pg_uuid_t *tenant, const char *metric, const char *aggregation,
 		(strcmp(aggregation, "sum") != 0 && strcmp(aggregation, "count") != 0))
 		own->is_stale = true;
 	else if (month_start(occurred_at, 0) == month_start(clock_wall(), 0))
-		own->added += *aggregation == 's' ? from_numeric(quantity) : QUOTA_UNIT;
+		own->added += *aggregation == 's' ? quota_from_numeric(quantity) : QUOTA_UNIT;
 }
 
 static int64
@@ -552,11 +603,11 @@ read_used(const pg_uuid_t *tenant, const char *metric, bool is_level, TimestampT
 			? gate_run(&quota_storage_used, EXPECT_ONE, gate_uuid(tenant), from, to)
 			: gate_run(&quota_sum_used, EXPECT_ONE, gate_uuid(tenant), gate_text(metric), from, to);
 
-	return from_numeric(row_numeric(rows, 0, 0));
+	return quota_from_numeric(row_numeric(rows, 0, 0));
 }
 
-static QuotaUse
-measure(const pg_uuid_t *tenant, const char *metric, bool is_level)
+QuotaUse
+quota_measure(const pg_uuid_t *tenant, const char *metric, bool is_level)
 {
 	TimestampTz now = clock_wall();
 	TimestampTz period_start = is_level ? 0 : month_start(now, 0);
@@ -590,200 +641,11 @@ measure(const pg_uuid_t *tenant, const char *metric, bool is_level)
 	return use;
 }
 
-/* Columns of tenancy.quota_result. */
-enum
-{
-	RESULT_ALLOWED,
-	RESULT_RESOURCE,
-	RESULT_USED,
-	RESULT_SOFT,
-	RESULT_HARD,
-	RESULT_REMAINING,
-	RESULT_PERCENT,
-	RESULT_RESETS_AT,
-	RESULT_REASON,
-	RESULT_COLUMNS
-};
-
-static const char *
-explain(const Quota *quota, const QuotaUse *use, int64 amount, bool is_allowed)
-{
-	if (!is_allowed)
-		return psprintf("%s of %s are used, and %s more would pass the limit of %s",
-						to_text(use->used), to_text(quota->hard), to_text(amount), quota->source);
-	if (quota->soft != QUOTA_NONE && use->used + amount > quota->soft)
-		return psprintf("more than the %s that are included by %s", to_text(quota->soft),
-						quota->source);
-	return NULL;
-}
-
-static Datum
-make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, const QuotaUse *use,
-			int64 amount)
-{
-	bool has_hard = quota != NULL && quota->hard != QUOTA_NONE;
-	bool has_soft = quota != NULL && quota->soft != QUOTA_NONE;
-	bool is_allowed = !has_hard || use->used + amount <= quota->hard;
-	const char *reason = quota == NULL ? NULL : explain(quota, use, amount, is_allowed);
-	int64 limit = has_hard ? quota->hard : has_soft ? quota->soft : 0;
-	Datum values[RESULT_COLUMNS] = {
-		[RESULT_ALLOWED] = BoolGetDatum(is_allowed),
-		[RESULT_RESOURCE] = CStringGetTextDatum(resource),
-		[RESULT_USED] = to_numeric(use->used),
-		[RESULT_SOFT] = has_soft ? to_numeric(quota->soft) : 0,
-		[RESULT_HARD] = has_hard ? to_numeric(quota->hard) : 0,
-		[RESULT_REMAINING] = has_hard ? to_numeric(Max(quota->hard - use->used, 0)) : 0,
-		[RESULT_RESETS_AT] = TimestampTzGetDatum(use->resets_at),
-		[RESULT_REASON] = reason == NULL ? 0 : CStringGetTextDatum(reason),
-	};
-	bool nulls[RESULT_COLUMNS] = {
-		[RESULT_SOFT] = !has_soft,
-		[RESULT_HARD] = !has_hard,
-		[RESULT_REMAINING] = !has_hard,
-		[RESULT_PERCENT] = limit <= 0,
-		[RESULT_RESETS_AT] = TIMESTAMP_NOT_FINITE(use->resets_at),
-		[RESULT_REASON] = reason == NULL,
-	};
-	TupleDesc desc;
-
-	if (limit > 0)
-		values[RESULT_PERCENT] = DirectFunctionCall2(
-			numeric_round,
-			DirectFunctionCall2(numeric_div,
-								DirectFunctionCall2(numeric_mul,
-													NumericGetDatum(int64_to_numeric(use->used)),
-													NumericGetDatum(int64_to_numeric(100))),
-								NumericGetDatum(int64_to_numeric(limit))),
-			Int32GetDatum(2));
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
-}
-
-static bool
-metric_is_level(const char *metric)
-{
-	GateRows *rows = gate_run(&quota_metric, EXPECT_AT_MOST_ONE, gate_text(metric));
-
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("metric \"%s\" does not exist", metric),
-				errhint("A quota is one of a metric: see tenancy.metric."));
-	return strcmp(row_text(rows, 0, 0), "max") == 0 || strcmp(row_text(rows, 0, 0), "latest") == 0;
-}
-
-/* quota_check(tenant regtenant, resource text, amount numeric) → tenancy.quota_result */
-TENANCY_FUNCTION(quota_check)
-{
-	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	char *resource = required_text(fcinfo, 1, "resource");
-	Numeric amount = required_numeric(fcinfo, 2, "amount");
-	const Quota *quota;
-	QuotaUse use;
-
-	tenant_require_visible(tenant);
-	quota = quota_find(tenant, resource);
-	use = measure(tenant, resource, quota != NULL ? quota->is_level : metric_is_level(resource));
-	/* What was read has perhaps emptied the cache. */
-	quota = quota_find(tenant, resource);
-	PG_RETURN_DATUM(make_result(fcinfo, resource, quota, &use, from_numeric(amount)));
-}
-
-static Numeric
-optional_limit(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	Numeric limit = PG_ARGISNULL(n) ? NULL : required_numeric(fcinfo, n, name);
-
-	/* The plans' word for no limit. */
-	if (limit != NULL && from_numeric(limit) == -QUOTA_UNIT)
-		return NULL;
-	if (limit != NULL && from_numeric(limit) < 0)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"%s\" must not be negative", name), errhint("-1 is no limit."));
-	return limit;
-}
-
-/* quota_set(tenant regtenant, resource text, soft numeric, hard numeric) → tenancy.quota */
-TENANCY_FUNCTION(quota_set)
-{
-	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	char *resource = required_text(fcinfo, 1, "resource");
-	Numeric soft = optional_limit(fcinfo, 2, "soft");
-	Numeric hard = optional_limit(fcinfo, 3, "hard");
-
-	context_require_none("setting a quota");
-	(void) registry_get(tenant);
-	(void) metric_is_level(resource);
-	if (soft != NULL && hard != NULL && from_numeric(soft) > from_numeric(hard))
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the soft limit must not be above the hard one"));
-	PG_RETURN_DATUM(
-		row_datum(gate_run(&quota_upsert, EXPECT_ONE, gate_uuid(tenant), gate_text(resource),
-						   gate_numeric(soft), gate_numeric(hard), gate_timestamptz(clock_now())),
-				  0, 0));
-}
-
-/* quota_reset(tenant regtenant, resource text) → tenancy.quota */
-TENANCY_FUNCTION(quota_reset)
-{
-	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	char *resource = required_text(fcinfo, 1, "resource");
-	GateRows *rows;
-
-	context_require_none("resetting a quota");
-	(void) registry_get(tenant);
-	rows = gate_run(&quota_remove, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_text(resource));
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("tenant \"%s\" has no quota \"%s\" of its own", registry_slug(tenant),
-					   resource));
-	PG_RETURN_DATUM(row_datum(rows, 0, 0));
-}
-
-static NullableDatum
-optional_number(int64 value)
-{
-	return value == QUOTA_NONE ? gate_null() : gate_datum(to_numeric(value));
-}
-
-/* tenancy.quota_read(tenant uuid) → TABLE(resource, used, soft, hard, source, resets_at) */
-TENANCY_FUNCTION(quota_read)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	int count;
-
-	tenant_require_visible(tenant);
-	InitMaterializedSRF(fcinfo, 0);
-	count = list(tenant)->count;
-	for (int i = 0; i < count && i < list(tenant)->count; i++)
-	{
-		Quota quota = list(tenant)->quotas[i];
-		char *metric = pstrdup(quota.metric);
-		char *source = pstrdup(quota.source);
-		QuotaUse use = measure(tenant, metric, quota.is_level);
-		NullableDatum soft = optional_number(quota.soft);
-		NullableDatum hard = optional_number(quota.hard);
-		Datum values[6] = {
-			CStringGetTextDatum(metric),
-			to_numeric(use.used),
-			soft.value,
-			hard.value,
-			CStringGetTextDatum(source),
-			TimestampTzGetDatum(use.resets_at),
-		};
-		bool nulls[6] = {false,       false, soft.isnull,
-						 hard.isnull, false, TIMESTAMP_NOT_FINITE(use.resets_at)};
-
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
-	return (Datum) 0;
-}
-
 void
 quota_init(void)
 {
 	shared_table_register(&entries);
 	meter_set_event_listener(note_event);
 	quota_storage_init();
+	quota_watch_init();
 }

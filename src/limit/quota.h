@@ -11,6 +11,7 @@
 #include "core/compat.h"
 
 #include "access/xact.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -33,11 +34,29 @@ typedef struct QuotaKey
 	char metric[NAMEDATALEN]; /* zero-padded */
 } QuotaKey;
 
+typedef struct QuotaList
+{
+	pg_uuid_t tenant;
+	int count;
+	Quota *quotas;
+} QuotaList;
+
 typedef struct QuotaUse
 {
 	int64 used;            /* by transactions that are committed, and those that go on */
 	TimestampTz resets_at; /* DT_NOEND for a level */
 } QuotaUse;
+
+/* All quotas of a tenant: valid until the next look-up. */
+extern const QuotaList *quota_list(const pg_uuid_t *tenant);
+
+/* What is used of a metric, from shared memory or else from the tables. */
+extern QuotaUse quota_measure(const pg_uuid_t *tenant, const char *metric, bool is_level);
+
+/* Numbers of the outside, and back; NULL is QUOTA_NONE. */
+extern int64 quota_from_numeric(Numeric value);
+extern Datum quota_to_numeric(int64 value);
+extern char *quota_to_text(int64 value);
 
 /* The quota of a tenant for a metric, or NULL where nothing limits it.  Kept by the backend. */
 extern const Quota *quota_find(const pg_uuid_t *tenant, const char *metric);
@@ -69,6 +88,18 @@ extern bool quota_has_written(Oid database);
 extern void quota_set_used(const QuotaKey *key, int64 used);
 extern int64 quota_known_use(const QuotaKey *key); /* -1: not known */
 
+/* What has changed of the quotas of a database since it was taken, palloc'd; without what goes on.
+ */
+typedef struct QuotaKnown
+{
+	QuotaKey key;
+	int64 used;
+	TimestampTz period_start; /* 2000-01-01 for a level */
+} QuotaKnown;
+extern QuotaKnown *quota_take_changed(Oid database, int *count);
+extern bool quota_has_changed(Oid database);
+extern void quota_note_changed(const QuotaKey *key);
+
 extern void quota_transaction_event(XactEvent event);
 extern void quota_subtransaction_event(SubXactEvent event, SubTransactionId self,
 									   SubTransactionId parent);
@@ -76,3 +107,4 @@ extern void quota_subtransaction_event(SubXactEvent event, SubTransactionId self
 /* In the postmaster, from _PG_init. */
 extern void quota_init(void);
 extern void quota_storage_init(void);
+extern void quota_watch_init(void);

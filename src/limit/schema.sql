@@ -137,6 +137,25 @@ CREATE TYPE tenancy.quota_result AS (
 COMMENT ON TYPE tenancy.quota_result IS
 'What quota_check() says, in the unit of the metric: soft and hard are null for no limit, percent is of the hard one or else of the soft one, resets_at is null for a level.';
 
+CREATE TABLE tenancy.quota_event (
+    tenant_id           uuid NOT NULL,
+    metric              text NOT NULL,
+    threshold_percent   integer NOT NULL,
+    period_start        timestamptz NOT NULL,
+    used                numeric NOT NULL,
+    quota               numeric NOT NULL,
+    recorded_at         timestamptz NOT NULL,
+    CONSTRAINT quota_event_pkey PRIMARY KEY (tenant_id, metric, threshold_percent, period_start),
+    CONSTRAINT quota_event_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id)
+);
+COMMENT ON TABLE tenancy.quota_event IS
+'Quotas of which 80 and 100 percent were used, once a threshold and period, within a minute. Kept for ever.';
+COMMENT ON COLUMN tenancy.quota_event.period_start IS 'the start of the month of a sum; 2000-01-01 for a level';
+COMMENT ON COLUMN tenancy.quota_event.quota IS 'the soft limit, else the hard one, in the unit of the metric, as it was';
+REVOKE ALL ON tenancy.quota_event FROM PUBLIC;
+GRANT SELECT ON tenancy.quota_event TO tenancy_admin, tenancy_app, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.quota_event', '');
+
 CREATE TABLE tenancy.resource_capacity (
     resource        text NOT NULL,
     capacity        numeric NOT NULL,

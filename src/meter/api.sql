@@ -32,6 +32,29 @@ COMMENT ON FUNCTION @extschema@.usage_record_batch(jsonb) IS
 REVOKE ALL ON FUNCTION @extschema@.usage_record_batch(jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_record_batch(jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION tenancy.usage_inbox_write() RETURNS trigger
+AS 'MODULE_PATHNAME', 'tenancy_usage_inbox_write'
+LANGUAGE C;
+COMMENT ON FUNCTION tenancy.usage_inbox_write() IS
+'Trigger: records what is inserted into tenancy.usage_inbox as usage events.';
+REVOKE ALL ON FUNCTION tenancy.usage_inbox_write() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.usage_inbox_write() TO tenancy_admin, tenancy_app, tenancy_tenant;
+
+CREATE OR REPLACE VIEW tenancy.usage_inbox AS
+    SELECT NULL::text AS tenant, NULL::text AS metric, NULL::numeric AS quantity, NULL::text AS event_id,
+           NULL::timestamptz AS occurred_at, NULL::jsonb AS properties
+     WHERE false;
+COMMENT ON VIEW tenancy.usage_inbox IS
+'Always empty: what is inserted here, by COPY too, is recorded as usage events, all of a statement or none. Columns have the meaning of the arguments of usage_record(); null is their default, and in a tenant context a null tenant is that one.';
+CREATE OR REPLACE TRIGGER usage_inbox_begin BEFORE INSERT ON tenancy.usage_inbox
+    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.usage_inbox_write();
+CREATE OR REPLACE TRIGGER usage_inbox_add INSTEAD OF INSERT ON tenancy.usage_inbox
+    FOR EACH ROW EXECUTE FUNCTION tenancy.usage_inbox_write();
+CREATE OR REPLACE TRIGGER usage_inbox_write AFTER INSERT ON tenancy.usage_inbox
+    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.usage_inbox_write();
+REVOKE ALL ON tenancy.usage_inbox FROM PUBLIC;
+GRANT SELECT, INSERT ON tenancy.usage_inbox TO tenancy_admin, tenancy_app, tenancy_tenant;
+
 CREATE OR REPLACE FUNCTION @extschema@.usage_cancel(tenant @extschema@.regtenant, event_id text)
 RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_cancel'

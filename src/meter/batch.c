@@ -1,6 +1,6 @@
 /*
  * meter/batch.c
- *		Many usage events in one statement.
+ *		Many usage events in one statement: as a document, or by COPY.
  *
  * Each event is checked as usage_record() checks it, then all are claimed and written by one
  * INSERT.  Those whose id was taken are compared with what is there by one query more.
@@ -19,8 +19,12 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 
 #define LARGEST_BATCH 100000
 
@@ -178,14 +182,39 @@ tell(UsageEvent *events, int count, const GateRows *recorded)
 	}
 }
 
+/* All or none; how many were not there before. */
+static int64
+record_many(UsageEvent *events, int count)
+{
+	Columns c = make_columns(events, count);
+	GateRows *recorded = gate_run(
+		&usage_event_claim_many, EXPECT_ANY, gate_array(c.tenants, count, UUIDOID),
+		gate_array(c.ids, count, TEXTOID), gate_array(c.metrics, count, TEXTOID),
+		gate_array(c.quantities, count, NUMERICOID), gate_array(c.times, count, TIMESTAMPTZOID),
+		gate_array(c.properties, count, JSONBOID), gate_array(c.hashes, count, BYTEAOID),
+		gate_timestamptz(clock_wall()));
+
+	if (recorded->count < count)
+	{
+		GateRows *other =
+			gate_run(&usage_event_other, EXPECT_AT_MOST_ONE, gate_array(c.tenants, count, UUIDOID),
+					 gate_array(c.ids, count, TEXTOID), gate_array(c.hashes, count, BYTEAOID));
+
+		if (other->count > 0)
+			event_refuse_other(row_text(other, 0, 0), DatumGetByteaPP(row_datum(other, 0, 1)),
+							   DatumGetByteaPP(row_datum(other, 0, 2)));
+	}
+	tell(events, count, recorded);
+	ForceSyncCommit();
+	return recorded->count;
+}
+
 /* usage_record_batch(events jsonb) → (recorded bigint, repeated bigint) */
 TENANCY_FUNCTION(usage_record_batch)
 {
 	Jsonb *document;
 	int count;
-	UsageEvent *events;
-	Columns c;
-	GateRows *recorded;
+	int64 recorded;
 	TupleDesc desc;
 	Datum values[2];
 	bool nulls[2] = {false};
@@ -200,30 +229,134 @@ TENANCY_FUNCTION(usage_record_batch)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"events\" has %d events; at most %d are taken", count,
 					   LARGEST_BATCH));
-	events = read_events(document, count);
-	c = make_columns(events, count);
-	recorded = gate_run(&usage_event_claim_many, EXPECT_ANY, gate_array(c.tenants, count, UUIDOID),
-						gate_array(c.ids, count, TEXTOID), gate_array(c.metrics, count, TEXTOID),
-						gate_array(c.quantities, count, NUMERICOID),
-						gate_array(c.times, count, TIMESTAMPTZOID),
-						gate_array(c.properties, count, JSONBOID),
-						gate_array(c.hashes, count, BYTEAOID), gate_timestamptz(clock_wall()));
-	if (recorded->count < count)
-	{
-		GateRows *other =
-			gate_run(&usage_event_other, EXPECT_AT_MOST_ONE, gate_array(c.tenants, count, UUIDOID),
-					 gate_array(c.ids, count, TEXTOID), gate_array(c.hashes, count, BYTEAOID));
-
-		if (other->count > 0)
-			event_refuse_other(row_text(other, 0, 0), DatumGetByteaPP(row_datum(other, 0, 1)),
-							   DatumGetByteaPP(row_datum(other, 0, 2)));
-	}
-	tell(events, count, recorded);
-	ForceSyncCommit();
-
+	recorded = record_many(read_events(document, count), count);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	values[0] = Int64GetDatum(recorded->count);
-	values[1] = Int64GetDatum(count - recorded->count);
+	values[0] = Int64GetDatum(recorded);
+	values[1] = Int64GetDatum(count - recorded);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/*
+ * The inbox: a view whose rows become events, so that COPY can bring them.  Its triggers
+ * begin a list, add to it, and write it in parts and at the end of the statement.
+ */
+#define INBOX_PART 10000
+
+static struct
+{
+	MemoryContext memory; /* a child of the transaction's; NULL between statements */
+	int count;
+	UsageEvent *events;
+} inbox;
+
+/* Columns of tenancy.usage_inbox. */
+enum
+{
+	INBOX_TENANT = 1,
+	INBOX_METRIC,
+	INBOX_QUANTITY,
+	INBOX_EVENT_ID,
+	INBOX_OCCURRED_AT,
+	INBOX_PROPERTIES
+};
+
+static void
+begin_inbox(void)
+{
+	/* What an error has left went with its transaction. */
+	inbox.memory =
+		AllocSetContextCreate(TopTransactionContext, "pg_tenancy inbox", ALLOCSET_DEFAULT_SIZES);
+	inbox.events = MemoryContextAllocHuge(inbox.memory, sizeof(UsageEvent) * INBOX_PART);
+	inbox.count = 0;
+}
+
+static void
+write_inbox(void)
+{
+	MemoryContext part =
+		AllocSetContextCreate(inbox.memory, "pg_tenancy inbox part", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(part);
+
+	if (inbox.count > 0)
+		(void) record_many(inbox.events, inbox.count);
+	inbox.count = 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(part);
+}
+
+static Datum
+column(TriggerData *trigger, int number, bool *is_null)
+{
+	return heap_getattr(trigger->tg_trigtuple, number, RelationGetDescr(trigger->tg_relation),
+						is_null);
+}
+
+static char *
+text_column(TriggerData *trigger, int number)
+{
+	bool is_null;
+	Datum value = column(trigger, number, &is_null);
+
+	return is_null ? NULL : TextDatumGetCString(value);
+}
+
+static void
+add_to_inbox(TriggerData *trigger)
+{
+	MemoryContext old = MemoryContextSwitchTo(inbox.memory);
+	UsageEvent *event = &inbox.events[inbox.count];
+	bool is_null;
+	Datum value;
+
+	memset(event, 0, sizeof(*event));
+	event->tenant = read_tenant(text_column(trigger, INBOX_TENANT), "");
+	event->metric = text_column(trigger, INBOX_METRIC);
+	if (event->metric == NULL)
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("argument \"metric\" must not be null"));
+	value = column(trigger, INBOX_QUANTITY, &is_null);
+	event->quantity = is_null ? numeric_from_int(1)
+							  : DatumGetNumeric(PointerGetDatum(PG_DETOAST_DATUM_COPY(value)));
+	if (numeric_is_nan(event->quantity) || numeric_is_inf(event->quantity))
+		ereport(ERROR, errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				errmsg("argument \"quantity\" must be a finite number"));
+	event->event_id = text_column(trigger, INBOX_EVENT_ID);
+	value = column(trigger, INBOX_OCCURRED_AT, &is_null);
+	event->occurred_at =
+		is_null ? GetCurrentTransactionStartTimestamp() : DatumGetTimestampTz(value);
+	if (TIMESTAMP_NOT_FINITE(event->occurred_at))
+		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("argument \"occurred_at\" must be a finite time"));
+	value = column(trigger, INBOX_PROPERTIES, &is_null);
+	event->properties = is_null ? json_empty_object() : DatumGetJsonbPCopy(value);
+	event_prepare(event, "");
+	inbox.count++;
+	MemoryContextSwitchTo(old);
+	if (inbox.count == INBOX_PART)
+		write_inbox();
+}
+
+/* tenancy.usage_inbox_write(): the triggers of the view */
+TENANCY_FUNCTION(usage_inbox_write)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("usage_inbox_write() is a trigger of INSERT"));
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+	{
+		add_to_inbox(trigger);
+		return PointerGetDatum(trigger->tg_trigtuple);
+	}
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		begin_inbox();
+	else
+	{
+		write_inbox();
+		MemoryContextDelete(inbox.memory);
+		inbox.memory = NULL;
+	}
+	PG_RETURN_POINTER(NULL);
 }

@@ -119,6 +119,22 @@ DELETE FROM qt_plugin WHERE id = 1;
 SELECT is((quota_check('qt-a', 'plugins')).used || ' ' || (quota_check('qt-b', 'plugins')).used, '4 19', 'and takes away from each');
 SELECT throws_ok('TRUNCATE qt_plugin', '0A000', NULL, 'TRUNCATE would not know of whom');
 
+-- told once a threshold and period
+CREATE FUNCTION pg_temp.watch() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..300 LOOP
+        PERFORM pg_sleep(0.1);
+        EXIT WHEN (SELECT count(*) FROM tenancy.quota_event WHERE metric = 'plugins') = 3;
+    END LOOP;
+    RETURN (SELECT count(*) FROM tenancy.quota_event);
+END $$;
+SELECT results_eq($$SELECT slug, kind, name FROM resource_enforce('qt-a')$$, $$SELECT 'x'::text, 'x'::text, 'x'::text WHERE false$$, 'nothing is used up');
+SELECT quota_set('qt-a', 'plugins', NULL, 4) \g /dev/null
+SELECT results_eq($$SELECT slug, kind, name, used, hard FROM resource_enforce('qt-a')$$, $$VALUES ('qt-a', 'quota', 'plugins', 4::numeric, 4::numeric)$$, 'resource_enforce() names what is');
+SELECT pg_temp.watch() \g /dev/null
+SELECT results_eq($$SELECT t.slug, metric, threshold_percent, used, quota FROM tenancy.quota_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE metric = 'plugins' ORDER BY 1, 3$$,
+    $$VALUES ('qt-a', 'plugins', 80, 4::numeric, 4::numeric), ('qt-a', 'plugins', 100, 4, 4), ('qt-b', 'plugins', 80, 19, 20)$$, 'thresholds are told');
+
 -- rights
 BEGIN;
 SET LOCAL ROLE qt_app;

@@ -131,4 +131,29 @@ SELECT is(pg_temp.batch('[{"metric": "api_calls", "event_id": "own"}]'), '1 0', 
 SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "batch-b", "metric": "api_calls"}]')$$, '42704', NULL, 'and no other is named');
 COMMIT;
 DROP ROLE batch_app;
+-- the inbox: by COPY and INSERT
+CREATE ROLE inbox_app LOGIN IN ROLE tenancy_app;
+SET ROLE inbox_app;
+COPY tenancy.usage_inbox (tenant, metric, quantity, event_id, occurred_at, properties) FROM STDIN WITH (FORMAT csv);
+batch-a,api_calls,7,i1,2026-01-05 00:00+00,"{""path"": ""/y""}"
+batch-a,api_calls,8,i2,2026-01-06 00:00+00,
+batch-b,users,2,i1,,
+\.
+RESET ROLE;
+SELECT is((SELECT count(*) || ' ' || sum(quantity) FROM tenancy.usage_event WHERE event_id IN ('i1', 'i2')), '3 17', 'COPY into the inbox records events');
+SELECT is_empty('SELECT * FROM tenancy.usage_inbox', 'which holds nothing');
+SELECT lives_ok($$INSERT INTO tenancy.usage_inbox VALUES ('batch-a', 'api_calls', 7, 'i1', '2026-01-05 00:00+00', '{"path": "/y"}')$$, 'what comes again is the same');
+SELECT throws_ok($$INSERT INTO tenancy.usage_inbox VALUES ('batch-a', 'api_calls', 1, 'i9'), ('batch-a', 'api_calls', 9, 'i1')$$, '23505', NULL, 'another one fails the statement');
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE event_id = 'i9'), 0::bigint, 'all of it');
+SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant) VALUES ('batch-a')$$, '22004', NULL, 'an event has a metric');
+SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant, metric, quantity) VALUES ('batch-a', 'api_calls', 'NaN')$$, '22003', NULL, 'and a quantity that is a number');
+INSERT INTO tenancy.usage_inbox (tenant, metric, event_id) SELECT 'batch-b', 'api_calls', 'part' || g FROM generate_series(1, 25000) g;
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE event_id LIKE 'part%'), 25000::bigint, 'more than fit into one part');
+BEGIN;
+SET LOCAL ROLE inbox_app;
+SELECT tenant_context_set('batch-a') \g /dev/null
+INSERT INTO tenancy.usage_inbox (metric, event_id) VALUES ('api_calls', 'mine');
+SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant, metric) VALUES ('batch-b', 'api_calls')$$, '42704', NULL, 'a tenant records its own');
+COMMIT;
+DROP ROLE inbox_app;
 SELECT * FROM finish();

@@ -1,0 +1,58 @@
+#!/bin/bash
+# test/run: long
+# The postmaster is killed under load, again and again: events that were confirmed are there,
+# once; counters lose what was not flushed and no more.
+. "$(dirname "$0")/lib.sh"
+cluster_start --set tenancy.metering_flush_interval=200ms --set fsync=on
+psql -Xq -v ON_ERROR_STOP=1 app >/dev/null <<'SQL'
+SELECT slug FROM tenant_create('acme');
+SELECT slug FROM tenant_create('globex');
+CREATE ROLE app LOGIN IN ROLE tenancy_app;
+SQL
+export PGOPTIONS="-c client_min_messages=warning"
+confirmed=$PGHOST/confirmed
+rounds=6
+lost_counters=0
+postmaster() { head -n 1 "$PGHOST/data/postmaster.pid"; }
+# A client: each id that the server has confirmed is written down.
+client() { # client ROUND NUMBER
+	local n=0 id out
+	{
+		while [ $n -lt 100000 ]; do
+			n=$((n + 1))
+			echo "SELECT event_id FROM usage_record('acme', 'api_calls', 1, 'r$1-c$2-$n');"
+		done
+	} | PGUSER=app psql -XAtq app 2>/dev/null >> "$confirmed.$1.$2"
+}
+for ((round = 1; round <= rounds; round++)); do
+	for c in 1 2 3; do client "$round" "$c" & done
+	# statement counters of another tenant: known calls, flushed before the crash
+	PGUSER=app psql -Xq app >/dev/null <<< "BEGIN; SELECT tenant_context_set('globex'); SELECT 1; SELECT 2; COMMIT;"
+	sleep 1.5
+	pid=$(postmaster)
+	kill -9 "$pid"
+	wait $(jobs -p) 2>/dev/null
+	# its children notice, and let go of the shared memory
+	for _ in $(seq 50); do
+		cluster_restart immediate >/dev/null 2>&1 && break
+		sleep 0.2
+	done
+	calls=$(sql "SELECT coalesce(sum(h.calls), 0) FROM tenancy.usage_hour h JOIN tenancy.tenant t ON t.id = h.tenant_id WHERE slug = 'globex'")
+	# entering, and two statements
+	[ "$calls" = $((3 * round)) ] || { lost_counters=$((lost_counters + 1)); echo "# $calls calls after crash $round"; }
+done
+cat "$confirmed".*.* > "$confirmed"
+count=$(wc -l < "$confirmed")
+[ "$count" -gt 100 ]
+ok $? "$count events were confirmed before $rounds crashes"
+sql "CREATE TABLE confirmed (event_id text)" >/dev/null
+psql -Xq app -c "\\copy confirmed FROM '$confirmed'"
+is "$(sql "SELECT count(*) FROM confirmed c WHERE NOT EXISTS (SELECT FROM tenancy.usage_event e WHERE e.event_id = c.event_id)")" 0 "none of them is lost"
+is "$(sql "SELECT count(*) - count(DISTINCT (tenant_id, event_id)) FROM tenancy.usage_event")" 0 "none is there twice"
+extra=$(sql "SELECT count(*) FROM tenancy.usage_event e WHERE NOT EXISTS (SELECT FROM confirmed c WHERE c.event_id = e.event_id)")
+[ "$extra" -le $((3 * rounds)) ]
+ok $? "at most one a client and crash is there that was not confirmed ($extra)"
+is "$(sql "SELECT (SELECT quantity FROM usage_report('acme', '2026-01-01', now() + interval '1 hour', 'api_calls')) = (SELECT sum(quantity) FROM tenancy.usage_event WHERE metric = 'api_calls')")" t "the report adds them up"
+is "$lost_counters" 0 "what was flushed before a crash is there after it, and not twice"
+is "$(sql "SELECT quantity FROM usage_record('acme', 'api_calls', 1, '$(head -n 1 "$confirmed")')")" 1 "an event that is sent again counts once"
+done_testing
