@@ -2,7 +2,7 @@
 # pgbench select-only: library loaded and a tenant entered, against library not loaded
 #
 # Both sides run the same 1000 prepared point reads in one transaction; ours enters a
-# tenant first.  Throughput, so 1.00 is "costs nothing".
+# tenant first.  Throughput, so 1.00 is "costs nothing".  pg_stat_statements alone, for comparison.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 rounds=${ROUNDS:-16}
@@ -10,11 +10,15 @@ seconds=${SECONDS_PER_ROUND:-3}
 
 bench_cluster loaded
 bench_cluster bare --no-library --no-extension
+bench_cluster stats --no-library --no-extension --preload pg_stat_statements
 
 structure="CREATE TABLE %s.accounts AS SELECT g AS aid, 0 AS abalance, repeat('x', 84) AS filler
 	FROM generate_series(1, 100000) g; ALTER TABLE %s.accounts ADD PRIMARY KEY (aid);"
-on bare psql -Xqc "${structure//%s/public}" -c "VACUUM ANALYZE" -c "CREATE ROLE app LOGIN" \
-	-c "GRANT SELECT ON accounts TO app"
+for side in bare stats; do
+	on $side psql -Xqc "${structure//%s/public}" -c "VACUUM ANALYZE" -c "CREATE ROLE app LOGIN" \
+		-c "GRANT SELECT ON accounts TO app"
+done
+on stats psql -Xqc "CREATE EXTENSION pg_stat_statements"
 on loaded psql -Xq -v ON_ERROR_STOP=1 >/dev/null <<SQL
 CREATE ROLE app LOGIN IN ROLE tenancy_app;
 SELECT slug FROM tenant_create('bench');
@@ -33,6 +37,7 @@ on loaded psql -Xqc "VACUUM ANALYZE"
 	echo "COMMIT;"
 } > "$bench_dir/script"
 sed '/%ENTER%/d' "$bench_dir/script" > "$bench_dir/bare.sql"
+cp "$bench_dir/bare.sql" "$bench_dir/stats.sql"
 sed "s/%ENTER%/SELECT tenant_context_set('bench');/" "$bench_dir/script" > "$bench_dir/loaded.sql"
 
 tps() { # tps SIDE
@@ -42,10 +47,13 @@ tps() { # tps SIDE
 loaded() { tps loaded; }
 bare() { tps bare; }
 again() { tps bare; }
+stats() { tps stats; }
 
 interleave 2 loaded bare # warm
 interleave "$rounds" bare again
 echo "A/A       ratio=$(ratio again bare)"
+interleave "$rounds" stats bare
+echo "pg_stat_statements ratio=$(ratio stats bare)"
 interleave "$rounds" loaded bare
 echo "statements per second: loaded $(median < "$bench_dir/loaded.txt"), bare $(median < "$bench_dir/bare.txt")"
 echo "meter ratio=$(ratio loaded bare)"
