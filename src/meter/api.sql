@@ -7,7 +7,7 @@ RETURNS tenancy.metric
 AS 'MODULE_PATHNAME', 'tenancy_metric_create'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) IS
-'Creates a metric that usage_record() takes. name: lower-case letters, digits, underscores and dots. unit: shown on reports and invoices. aggregation: count, latest, max, sum or unique. carries_over: for max and latest, whether the last value before a period holds at its start. description: free text. property: for unique, the member of the events'' properties whose values are counted. Result: the row. Errors: 22023 bad name, aggregation or property; 23505 exists. Rights: tenancy_admin.';
+'Creates a metric that usage_record() takes. name: lower-case letters, digits, underscores and dots. unit: shown on reports and invoices. aggregation: count, latest, max, sum, unique, or weighted_sum (events are changes of a level; the result is its average over the period). carries_over: for latest, max and weighted_sum, whether the level before a period holds at its start. description: free text. property: for unique, the member of the events'' properties whose values are counted. Result: the row. Errors: 22023 bad name, aggregation or property; 23505 exists. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.metric_create(text, text, text, boolean, text, text) TO tenancy_admin;
 
@@ -18,7 +18,7 @@ RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_record'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) IS
-'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; for a sum, negative to take back. event_id: 1 to 255 bytes, makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead; left out, a repeat may come later. properties: any JSON object; for unique, with the property of the metric. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22003 not finite; 22023 negative, in the future, bad id or properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
+'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; for a sum or a weighted_sum, negative to take back. event_id: 1 to 255 bytes, makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead; left out, a repeat may come later. properties: any JSON object; for unique, with the property of the metric. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22003 not finite; 22023 negative, in the future, bad id or properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
 REVOKE ALL ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
@@ -100,6 +100,7 @@ BEGIN ATOMIC
                WHEN 'max'    THEN coalesce(greatest(period.max, level.quantity), 0)
                WHEN 'latest' THEN coalesce(level.quantity, 0)
                WHEN 'unique' THEN different.count
+               WHEN 'weighted_sum' THEN weighted.quantity
            END
       FROM tenancy.metric m
       LEFT JOIN LATERAL (
@@ -139,6 +140,17 @@ BEGIN ATOMIC
              AND e.occurred_at >= from_time AND e.occurred_at < to_time
              AND e.cancelled_at IS NULL AND m.aggregation = 'unique'
       ) AS different ON true
+      /* Each change of the level counts for the part of the period that it holds. */
+      LEFT JOIN LATERAL (
+          SELECT coalesce(pg_catalog.sum(
+                     CASE WHEN o.occurred_at < from_time THEN o.quantity
+                          ELSE o.quantity * EXTRACT(epoch FROM to_time - o.occurred_at)
+                                          / EXTRACT(epoch FROM to_time - from_time) END), 0) AS quantity
+            FROM tenancy.usage_observation o
+           WHERE o.tenant_id = usage_quantity.tenant_id AND o.metric = usage_quantity.metric
+             AND o.occurred_at >= CASE WHEN m.carries_over THEN '-infinity' ELSE from_time END
+             AND o.occurred_at < to_time AND m.aggregation = 'weighted_sum'
+      ) AS weighted ON true
      WHERE m.name = usage_quantity.metric;
 END;
 COMMENT ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) IS

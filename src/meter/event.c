@@ -168,7 +168,7 @@ static void
 require_measurable(const UsageEvent *event, const MetricRule *rule, const char *place)
 {
 	if (numeric_compare(event->quantity, numeric_from_int(0)) < 0 &&
-		strcmp(rule->aggregation, "sum") != 0)
+		strcmp(rule->aggregation, "sum") != 0 && strcmp(rule->aggregation, "weighted_sum") != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%squantity\" must not be negative for metric \"%s\"", place,
 					   rule->name),

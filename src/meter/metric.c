@@ -23,7 +23,7 @@ typedef struct Aggregation
 
 static const Aggregation aggregations[] = {
 	{"count"}, {"latest", .is_level = true},     {"max", .is_level = true},
-	{"sum"},   {"unique", .has_property = true},
+	{"sum"},   {"unique", .has_property = true}, {"weighted_sum", .is_level = true},
 };
 
 static const Aggregation *
@@ -36,7 +36,8 @@ find_aggregation(const char *name)
 	}
 	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid aggregation \"%s\"", name),
-			errhint("Possible: \"count\", \"latest\", \"max\", \"sum\", \"unique\"."));
+			errhint("Possible: \"count\", \"latest\", \"max\", \"sum\", \"unique\", "
+					"\"weighted_sum\"."));
 }
 
 static void
@@ -66,7 +67,7 @@ TENANCY_FUNCTION(metric_create)
 	if (PG_GETARG_BOOL(3) && !aggregation->is_level)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("aggregation \"%s\" cannot carry over", aggregation->name),
-				errhint("Only a level does: \"max\" or \"latest\"."));
+				errhint("Only a level does: \"latest\", \"max\" or \"weighted_sum\"."));
 	if ((property != NULL && *property != '\0') != aggregation->has_property)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"property\" does not fit aggregation \"%s\"", aggregation->name),

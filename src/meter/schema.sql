@@ -10,8 +10,8 @@ CREATE TABLE tenancy.metric (
     property        text,
     shipped         boolean NOT NULL,
     CONSTRAINT metric_pkey PRIMARY KEY (name),
-    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('count', 'latest', 'max', 'sum', 'unique')),
-    CONSTRAINT metric_carries_over_check CHECK (NOT carries_over OR aggregation IN ('latest', 'max')),
+    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('count', 'latest', 'max', 'sum', 'unique', 'weighted_sum')),
+    CONSTRAINT metric_carries_over_check CHECK (NOT carries_over OR aggregation IN ('latest', 'max', 'weighted_sum')),
     CONSTRAINT metric_property_check CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
     CONSTRAINT metric_source_check CHECK (source IN ('event', 'statement'))
 );

@@ -131,6 +131,22 @@ SELECT is(pg_temp.batch('[{"metric": "api_calls", "event_id": "own"}]'), '1 0', 
 SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "batch-b", "metric": "api_calls"}]')$$, '42704', NULL, 'and no other is named');
 COMMIT;
 DROP ROLE batch_app;
+-- weighted_sum: the cases of getlago/lago-api, spec/services/billable_metrics/aggregations/weighted_sum_service_spec.rb (to five decimals)
+SELECT metric_create('ws.gb', 'GB', 'weighted_sum'), metric_create('ws.carried', 'GB', 'weighted_sum', true) \g /dev/null
+CREATE FUNCTION pg_temp.weighted(slug text, metric text, events jsonb) RETURNS numeric LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM tenant_create(slug);
+    PERFORM usage_record(slug, metric, (e->>1)::numeric, NULL, (e->>0)::timestamptz) FROM jsonb_array_elements(events) e;
+    RETURN round(tenancy.usage_quantity((SELECT id FROM tenancy.tenant t WHERE t.slug = weighted.slug), metric, '2023-08-01', '2023-09-01'), 5);
+END $$;
+SET timezone = 'UTC';
+SELECT is(pg_temp.weighted('ws-1', 'ws.carried', '[["2023-07-01", 1000], ["2023-08-01 00:00", 2], ["2023-08-01 01:00", 3], ["2023-08-01 01:30", 1], ["2023-08-01 02:00", -4], ["2023-08-01 04:00", -2], ["2023-08-01 05:00", 10], ["2023-08-01 05:30", -10]]'), 1000.02218, 'lago: recurring');
+SELECT is(pg_temp.weighted('ws-2', 'ws.gb', '[["2023-08-01", 1000]]'), 1000.00000, 'lago: one event');
+SELECT is(pg_temp.weighted('ws-3', 'ws.gb', '[["2023-08-01 00:00", 2], ["2023-08-01 02:00", -1]]'), 1.00269, 'lago: less after two hours');
+SELECT is(pg_temp.weighted('ws-4', 'ws.gb', '[["2023-08-01", 3], ["2023-08-01", 3]]'), 6.00000, 'lago: two at the same time');
+SELECT is(pg_temp.weighted('ws-5', 'ws.gb', '[["2023-07-31", 1000], ["2023-08-01", 1]]'), 1.00000, 'what does not carry over begins at nothing');
+SELECT is(pg_temp.weighted('ws-6', 'ws.gb', '[]'), 0.00000, 'nothing is nothing');
+RESET timezone;
 -- the inbox: by COPY and INSERT
 CREATE ROLE inbox_app LOGIN IN ROLE tenancy_app;
 SET ROLE inbox_app;
