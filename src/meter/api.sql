@@ -181,7 +181,7 @@ CREATE OR REPLACE FUNCTION @extschema@.storage_measure(max_tenants integer DEFAU
 AS 'MODULE_PATHNAME', 'tenancy_storage_measure'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.storage_measure(integer) IS
-'Measures the storage of the tenants that were measured least recently. max_tenants: at most this many. Result: how many were. Errors: 22023. Rights: tenancy_admin.';
+'Measures the storage of the tenants that were measured least recently, and estimates that of tenants without a schema from a sample of the shared tables. max_tenants: at most this many with a schema. Result: how many were, of both. Errors: 22023. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.storage_measure(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.storage_measure(integer) TO tenancy_admin;
 

@@ -139,11 +139,14 @@ extern MeterCapacity meter_capacity(void);
 /* Move counters to tenancy.usage_hour; how many tenants had any.  In a transaction. */
 extern int64 meter_flush(void);
 
-/* Measure the storage of the tenants measured least recently; how many were. */
+/* Measure the storage of the schemas of the tenants measured least recently; how many were. */
 extern int64 meter_measure_storage(int max_tenants);
 
 /* The same for those given. */
 extern int64 meter_measure_storage_of(const pg_uuid_t *tenants, int count);
+
+/* Estimate that of all tenants without a schema, from shared tables; how many there are. */
+extern int64 meter_measure_shared_storage(void);
 
 /*
  * Who wants to know of each usage event that was not recorded before, in its transaction;

@@ -71,7 +71,8 @@ static char *
 run_storage_job(void)
 {
 	return psprintf("{\"tenants\": " INT64_FORMAT "}",
-					meter_measure_storage(TENANTS_PER_MEASUREMENT));
+					meter_measure_storage(TENANTS_PER_MEASUREMENT) +
+						meter_measure_shared_storage());
 }
 
 static const JobKind storage_job = {
@@ -96,5 +97,5 @@ TENANCY_FUNCTION(storage_measure)
 	if (max_tenants < 1)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_tenants\" must be at least 1"));
-	PG_RETURN_INT64(meter_measure_storage(max_tenants));
+	PG_RETURN_INT64(meter_measure_storage(max_tenants) + meter_measure_shared_storage());
 }
