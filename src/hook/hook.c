@@ -292,12 +292,12 @@ run_executor_budgeted(EXECUTOR_RUN_PARAMS)
 	}
 	PG_CATCH();
 	{
-		cpu_charge();
+		cpu_charge(true);
 		cpu_translate_error();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	cpu_charge();
+	cpu_charge(false);
 }
 
 static void
@@ -434,12 +434,12 @@ run_utility_budgeted(PlannedStmt *statement, const char *query_string, bool read
 	}
 	PG_CATCH();
 	{
-		cpu_charge();
+		cpu_charge(true);
 		cpu_translate_error();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	cpu_charge();
+	cpu_charge(false);
 }
 
 static void

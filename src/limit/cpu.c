@@ -124,18 +124,27 @@ on_sample(void)
 	SetLatch(MyLatch);
 }
 
+static bool has_timeout = false;
+static TimeoutId timeout;
+
+/* The timer goes on to the end of the transaction: setting it costs a system call. */
 static void
 watch(void)
 {
-	static bool is_registered = false;
-	static TimeoutId timeout;
-
-	if (!is_registered)
+	if (!has_timeout)
 		timeout = RegisterTimeout(USER_TIMEOUT, on_sample);
-	is_registered = true;
+	has_timeout = true;
 	if (!get_timeout_active(timeout))
 		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SAMPLE_MS),
 							 SAMPLE_MS);
+}
+
+/* An idle session is not to be woken.  A procedure that commits still runs. */
+static void
+stop_watching(void)
+{
+	if (has_timeout && !running.is_running && get_timeout_active(timeout))
+		disable_timeout(timeout, false);
 }
 
 static pg_noreturn void
@@ -234,14 +243,25 @@ cpu_begin(void)
 	return true;
 }
 
+/* A cancel that came too late must not hit what comes next. */
+static void
+take_back_cancel(void)
+{
+	if (running.is_cancelled)
+		QueryCancelPending = false;
+	running.is_cancelled = false;
+}
+
 void
-cpu_charge(void)
+cpu_charge(bool has_failed)
 {
 	LWLock *lock;
 	CpuEntry *entry;
 	int64 used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - running.started_cpu_ns;
 
 	running.is_running = false;
+	if (!has_failed)
+		take_back_cancel();
 	entry = shared_table_find(&entries, &running.key, LW_SHARED, &lock);
 	if (entry == NULL)
 		return;
@@ -254,21 +274,21 @@ cpu_translate_error(void)
 {
 	if (!running.is_cancelled)
 		return;
-	running.is_cancelled = false;
+	take_back_cancel();
 	FlushErrorState();
 	refuse(running.slug, running.budget_ns, PERIOD_NS);
 }
 
 /* A parallel worker lives for one query: its CPU time is that of the leader's tenant. */
-void
-cpu_transaction_event(XactEvent event)
+static void
+charge_parallel_worker(void)
 {
 	const pg_uuid_t *tenant;
 	CpuKey key;
 	LWLock *lock;
 	CpuEntry *entry;
 
-	if (event != XACT_EVENT_PARALLEL_PRE_COMMIT || !extension_is_ready())
+	if (!extension_is_ready())
 		return;
 	tenant = context_tenant();
 	if (tenant == NULL)
@@ -279,6 +299,27 @@ cpu_transaction_event(XactEvent event)
 		return;
 	charge_entry(entry, clock_ns(CLOCK_PROCESS_CPUTIME_ID));
 	LWLockRelease(lock);
+}
+
+void
+cpu_transaction_event(XactEvent event)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			stop_watching();
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+			charge_parallel_worker();
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
 }
 
 double

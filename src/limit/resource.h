@@ -28,7 +28,7 @@ extern const ResourceLimits *resource_limits(const pg_uuid_t *tenant);
  */
 extern void cpu_admit(void);
 extern bool cpu_begin(void);
-extern void cpu_charge(void);
+extern void cpu_charge(bool has_failed);
 
 /* Was the statement that failed cancelled by its budget?  Then say so instead (53400). */
 extern void cpu_translate_error(void);
