@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 
 #define REFRESH_INTERVAL (60 * USECS_PER_SEC)
+#define MANY_PENDING 500
 
 typedef struct QuotaEntry
 {
@@ -215,6 +216,13 @@ own_pending(const QuotaKey *key)
 	Pending *found;
 	ListCell *cell;
 
+	if (pending != NIL)
+	{
+		/* As a rule it is the one of the row before. */
+		found = llast(pending);
+		if (found->subtransaction == self && memcmp(&found->key, key, sizeof(*key)) == 0)
+			return found;
+	}
 	foreach (cell, pending)
 	{
 		found = lfirst(cell);
@@ -582,6 +590,9 @@ note_event(const pg_uuid_t *tenant, const char *metric, const char *aggregation,
 	QuotaKey key;
 	Pending *own;
 
+	/* A batch for very many: they are read from the tables again within REFRESH_INTERVAL. */
+	if (list_length(pending) >= MANY_PENDING)
+		return;
 	quota_make_key(&key, tenant, metric);
 	own = own_pending(&key);
 	if (aggregation == NULL ||
