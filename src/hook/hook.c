@@ -236,7 +236,7 @@ adds_rows(const QueryDesc *query)
 static void
 on_executor_start(QueryDesc *query, int flags)
 {
-	bool is_metered = nesting_level == 0 && meter_begin();
+	bool is_metered = nesting_level == 0 && meter_begin_untimed();
 
 	if (is_metered && is_client_query(query))
 		meter_count_query(query->operation);

@@ -64,6 +64,7 @@ typedef struct MeterCounts
  * the planner evaluates, input functions of parameters, deferred triggers).
  */
 extern bool meter_begin(void);
+extern bool meter_begin_untimed(void); /* what it takes is no elapsed time */
 extern bool meter_is_client_statement(void);
 extern void meter_count_query(CmdType kind);
 extern void meter_count_utility(void);

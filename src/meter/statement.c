@@ -5,7 +5,8 @@
  * A statement adds to variables of its backend.  At the end of the transaction, when
  * its tenant is known, they go to the backend's slot in shared memory (entry.c).
  *
- * The clock is read twice a bracket, without a system call.  CPU time costs one, so it
+ * The clock is read twice a bracket, without a system call; not where an executor starts, as
+ * pg_stat_statements does not either.  CPU time costs one, so it
  * is read at the end of a transaction when CPU_READING_INTERVAL_US have passed since it
  * was read, or when the tenant is another than before; what passed since the last
  * reading belongs to the tenant of the transaction that ends.  Blocks and WAL of
@@ -40,6 +41,7 @@ static const pg_uuid_t no_tenant = {{0}};
 static struct
 {
 	bool is_running;
+	bool is_timed;
 	instr_time start;
 	BufferUsage buffers;
 	WalUsage wal;
@@ -77,7 +79,8 @@ start_counting(void)
 {
 	running.buffers = pgBufferUsage;
 	running.wal = pgWalUsage;
-	INSTR_TIME_SET_CURRENT(running.start);
+	if (running.is_timed)
+		INSTR_TIME_SET_CURRENT(running.start);
 }
 
 static void
@@ -87,11 +90,14 @@ stop_counting(void)
 	const BufferUsage *before = &running.buffers;
 	instr_time elapsed;
 
-	INSTR_TIME_SET_CURRENT(last_end);
-	elapsed = last_end;
-	INSTR_TIME_SUBTRACT(elapsed, running.start);
-	value[METER_ELAPSED_US] += INSTR_TIME_GET_MICROSEC(elapsed);
-	statement_us += INSTR_TIME_GET_MICROSEC(elapsed);
+	if (running.is_timed)
+	{
+		INSTR_TIME_SET_CURRENT(last_end);
+		elapsed = last_end;
+		INSTR_TIME_SUBTRACT(elapsed, running.start);
+		value[METER_ELAPSED_US] += INSTR_TIME_GET_MICROSEC(elapsed);
+		statement_us += INSTR_TIME_GET_MICROSEC(elapsed);
+	}
 	value[METER_BLOCKS_HIT] += pgBufferUsage.shared_blks_hit - before->shared_blks_hit;
 	value[METER_BLOCKS_READ] += pgBufferUsage.shared_blks_read - before->shared_blks_read;
 	value[METER_BLOCKS_DIRTIED] += pgBufferUsage.shared_blks_dirtied - before->shared_blks_dirtied;
@@ -108,8 +114,8 @@ stop_counting(void)
 	value[METER_WAL_BYTES] += pgWalUsage.wal_bytes - running.wal.wal_bytes;
 }
 
-bool
-meter_begin(void)
+static bool
+begin(bool is_timed)
 {
 	/* Client sessions alone: neither autovacuum nor our own workers count for a tenant. */
 	if (setting_metering == METERING_OFF || MyBackendType != B_BACKEND || !extension_is_ready() ||
@@ -119,8 +125,21 @@ meter_begin(void)
 	meter_slot_prepare();
 	pending.is_used = true;
 	running.is_running = true;
+	running.is_timed = is_timed;
 	start_counting();
 	return true;
+}
+
+bool
+meter_begin(void)
+{
+	return begin(true);
+}
+
+bool
+meter_begin_untimed(void)
+{
+	return begin(false);
 }
 
 bool
