@@ -128,15 +128,13 @@ end_of_period(const GateRows *subscription, TimestampTz at)
 {
 	TimestampTz anchor = row_timestamptz(subscription, 0, 1);
 	char *zone = row_text(subscription, 0, 2);
-	int months = period_months(row_text(subscription, 0, 3));
-	int32 n = 1;
+	BillingPeriod period = billing_period(row_text(subscription, 0, 3));
+	int32 n = period_number_at(anchor, at, period, zone);
 
-	/* A month has at most 31 days: this many periods have surely ended before "at". */
-	if (at > anchor)
-		n = Max(1, (int32) ((at - anchor) / (31 * USECS_PER_DAY * months)));
-	while (period_boundary(anchor, n, months, zone) < at)
+	/* A boundary is the end of the period before it; the first period is over at its own end. */
+	if (n < 0 || period_boundary(anchor, n, period, zone) != at)
 		n++;
-	return period_boundary(anchor, n, months, zone);
+	return period_boundary(anchor, Max(n, 1), period, zone);
 }
 
 /* subscription_cancel(subscription uuid, reason text, at_period_end boolean) → tenancy.subscription

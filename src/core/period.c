@@ -16,23 +16,29 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-int
-period_months(const char *billing_period)
+static const struct
 {
-	static const struct
-	{
-		const char *name;
-		int months;
-	} periods[] = {{"monthly", 1}, {"quarterly", 3}, {"yearly", 12}};
+	const char *name;
+	BillingPeriod period;
+} periods[] = {
+	{"daily", {.days = 1}},       {"weekly", {.days = 7}},     {"monthly", {.months = 1}},
+	{"quarterly", {.months = 3}}, {"yearly", {.months = 12}},
+};
 
+const char *const billing_period_names[] = {"daily",     "weekly", "monthly",
+											"quarterly", "yearly", NULL};
+
+BillingPeriod
+billing_period(const char *name)
+{
 	for (int i = 0; i < lengthof(periods); i++)
 	{
-		if (strcmp(periods[i].name, billing_period) == 0)
-			return periods[i].months;
+		if (strcmp(periods[i].name, name) == 0)
+			return periods[i].period;
 	}
 	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("invalid billing period \"%s\"", billing_period),
-			errhint("Possible: \"monthly\", \"quarterly\", \"yearly\"."));
+			errmsg("invalid billing period \"%s\"", name),
+			errhint("Possible: \"daily\", \"weekly\", \"monthly\", \"quarterly\", \"yearly\"."));
 }
 
 void
@@ -44,23 +50,44 @@ require_time_zone(const char *name)
 }
 
 TimestampTz
-period_boundary(TimestampTz anchor, int32 n, int months, const char *zone)
+period_boundary(TimestampTz anchor, int32 n, BillingPeriod period, const char *zone)
 {
 	Datum zone_datum = CStringGetTextDatum(zone);
-	Interval span = {.month = n * months};
+	Interval span = {.month = n * period.months, .day = n * period.days};
 	Datum civil = DirectFunctionCall2(timestamptz_zone, zone_datum, TimestampTzGetDatum(anchor));
 
 	civil = DirectFunctionCall2(timestamp_pl_interval, civil, IntervalPGetDatum(&span));
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone_datum, civil));
 }
 
+int32
+period_number_at(TimestampTz anchor, TimestampTz at, BillingPeriod period, const char *zone)
+{
+	/* A month has at most 31 days, a day at most 25 hours; so this is not past it, going up. */
+	int64 longest = USECS_PER_DAY * (31 * (int64) period.months + period.days) +
+					USECS_PER_HOUR * (int64) (period.days > 0);
+	int32 n = (int32) ((at - anchor) / longest) - 1;
+
+	if (at < anchor)
+	{
+		/* Going down, the shortest are what is surely enough. */
+		int64 shortest = USECS_PER_DAY * (28 * (int64) period.months) +
+						 (USECS_PER_DAY - USECS_PER_HOUR) * (int64) period.days;
+
+		n = (int32) ((at - anchor) / shortest) - 2;
+	}
+	while (period_boundary(anchor, n + 1, period, zone) <= at)
+		n++;
+	return n;
+}
+
 /* tenancy.period_boundary(anchor timestamptz, n int, billing_period text, time_zone text) →
  * timestamptz */
 TENANCY_FUNCTION(period_boundary)
 {
-	char *billing_period = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char *period = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	char *zone = text_to_cstring(PG_GETARG_TEXT_PP(3));
 
 	PG_RETURN_TIMESTAMPTZ(period_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INT32(1),
-										  period_months(billing_period), zone));
+										  billing_period(period), zone));
 }
