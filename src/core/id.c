@@ -14,20 +14,35 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-pg_uuid_t *
-id_new(void)
+/* Over the random bits, or zeros, of an id. */
+static void
+stamp(pg_uuid_t *id, TimestampTz time)
 {
-	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-	uint64 milliseconds;
+	uint64 milliseconds = clock_unix_milliseconds(time);
 
-	if (!pg_strong_random(id->data, UUID_LEN))
-		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values"));
-
-	milliseconds = clock_unix_milliseconds(GetCurrentTimestamp());
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (unsigned char) (milliseconds >> (8 * (5 - i)));
 	id->data[6] = (id->data[6] & 0x0f) | 0x70; /* version 7 */
 	id->data[8] = (id->data[8] & 0x3f) | 0x80; /* variant of RFC 9562 */
+}
+
+pg_uuid_t *
+id_new(void)
+{
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+
+	if (!pg_strong_random(id->data, UUID_LEN))
+		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values"));
+	stamp(id, GetCurrentTimestamp());
+	return id;
+}
+
+pg_uuid_t
+id_first_at(TimestampTz time)
+{
+	pg_uuid_t id = {{0}};
+
+	stamp(&id, time);
 	return id;
 }
 

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
 /* 128 bits, five a letter. */
@@ -13,6 +14,9 @@
 
 /* A new UUIDv7 (RFC 9562, 5.7), palloc'd: milliseconds, then random bits. */
 extern pg_uuid_t *id_new(void);
+
+/* The first UUIDv7 of a time: what was made before has a lower one. */
+extern pg_uuid_t id_first_at(TimestampTz time);
 
 /* The uuid in lower-case base32 (RFC 4648, no padding) behind a prefix of one letter: "t_abc…". */
 extern char *id_name(char prefix, const pg_uuid_t *id);

@@ -19,6 +19,7 @@ char *setting_allowed_functions;
 int setting_billing_grace;
 char *setting_compatible_settings;
 char *setting_current_tenant;
+int setting_event_retention;
 int setting_max_databases;
 int setting_max_rate_subjects;
 int setting_max_runners;
@@ -126,6 +127,19 @@ static const Setting settings[] = {
 		.when =
 			"Nobody can set it, and nothing is decided by it: current_tenant_id() is the tenant. "
 			"The protocol reports each change, so that a driver or a pooler can see it.",
+	},
+	{
+		.name = "tenancy.event_retention",
+		.type = SETTING_INT,
+		.variable = &setting_event_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 30 * SECONDS_PER_DAY,
+		.minimum = 3600,
+		.maximum = 3650 * SECONDS_PER_DAY,
+		.what = "How long events are kept.",
+		.when = "Receivers can have them delivered again for as long. An event whose delivery is "
+				"still being tried is kept until that has ended.",
 	},
 	{
 		.name = "tenancy.max_databases",

@@ -36,3 +36,29 @@ COMMENT ON FUNCTION @extschema@.schedule_set(text, interval, boolean) IS
 REVOKE ALL ON FUNCTION @extschema@.schedule_set(text, interval, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.schedule_set(text, interval, boolean) TO tenancy_admin;
 
+
+CREATE OR REPLACE FUNCTION tenancy.event_type_read(
+    OUT name text, OUT version integer, OUT description text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_event_type_read'
+LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.event_type_read() IS
+'The types of events that the extension puts out. Result: name, version of the payload, and what an event of the type says. Rights: the control plane, and tenants.';
+REVOKE ALL ON FUNCTION tenancy.event_type_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.event_type_read() TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE VIEW tenancy.event_type WITH (security_invoker = true) AS
+    SELECT t.name, t.version, t.description FROM tenancy.event_type_read() t;
+COMMENT ON VIEW tenancy.event_type IS 'The types of events that the extension puts out.';
+REVOKE ALL ON tenancy.event_type FROM PUBLIC;
+GRANT SELECT ON tenancy.event_type TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.event_publish(
+    tenant @extschema@.regtenant, type text, payload jsonb, version integer DEFAULT 1)
+RETURNS tenancy.outbox_event
+AS 'MODULE_PATHNAME', 'tenancy_event_publish'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.event_publish(@extschema@.regtenant, text, jsonb, integer) IS
+'Tells those who have subscribed that something has happened to a tenant, if the transaction commits. tenant: slug or id. type: two or more parts joined by dots, as in "order.shipped"; not one of tenancy.event_type. payload: a JSON object of at most 20,000 bytes. version: of the structure of the payload, from 1. Result: the event. Errors: 22023 bad type, payload or version; 42939 a type of the extension; 54000 payload too large; 42704 unknown tenant. Rights: tenancy_admin, tenancy_app, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.event_publish(@extschema@.regtenant, text, jsonb, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.event_publish(@extschema@.regtenant, text, jsonb, integer) TO tenancy_admin, tenancy_app, tenancy_tenant;

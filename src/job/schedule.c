@@ -17,6 +17,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/state.h"
+#include "job/outbox.h"
 #include "job/schedule.h"
 
 #include "access/xact.h"
@@ -118,6 +119,9 @@ static StateMachine job_run_states = {
 	.move_count = lengthof(moves),
 };
 
+/* A run is one transaction: what is beyond is left to the next. */
+#define MAX_EXPIRED_EVENTS 500000
+
 /* Has this process changed a schedule that the launcher has not heard of? */
 static bool is_changed = false;
 
@@ -126,15 +130,16 @@ run_retention_job(void)
 {
 	GateRows *rows = gate_run(&job_run_expire, EXPECT_ANY, gate_timestamptz(clock_now()));
 
-	return psprintf("{\"runs\": " INT64_FORMAT "}", rows->count);
+	return psprintf("{\"runs\": " INT64_FORMAT ", \"events\": " INT64_FORMAT "}", rows->count,
+					outbox_expire(MAX_EXPIRED_EVENTS));
 }
 
 static const JobKind retention_job = {
 	.name = "job.retention",
 	.run = run_retention_job,
-	.every_seconds = SECS_PER_DAY,
+	.every_seconds = SECS_PER_HOUR,
 	.timeout_seconds = 5 * SECS_PER_MINUTE,
-	.description = "deletes the history of runs after 30 days",
+	.description = "deletes the history of runs after 30 days, and old events",
 };
 
 void

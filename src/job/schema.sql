@@ -43,3 +43,28 @@ REVOKE ALL ON tenancy.job_run FROM PUBLIC;
 GRANT SELECT ON tenancy.job_run TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_run', '');
 
+
+CREATE TABLE tenancy.outbox_event (
+    id              uuid NOT NULL,
+    tenant_id       uuid,
+    type            text NOT NULL,
+    version         integer NOT NULL,
+    payload         jsonb NOT NULL,
+    created_at      timestamptz NOT NULL,
+    /* No foreign key to the tenant: that one is gone is an event, too. */
+    CONSTRAINT outbox_event_pkey PRIMARY KEY (id),
+    CONSTRAINT outbox_event_version_check CHECK (version >= 1)
+);
+COMMENT ON TABLE tenancy.outbox_event IS
+'What has happened, written in the transaction in which it did. Kept for tenancy.event_retention, by the kind job.retention.';
+COMMENT ON COLUMN tenancy.outbox_event.id IS 'in order of time (UUIDv7); receivers tell by it what they have had already';
+COMMENT ON COLUMN tenancy.outbox_event.tenant_id IS 'null for what concerns no tenant';
+COMMENT ON COLUMN tenancy.outbox_event.version IS 'of the payload''s structure; a member more is no new version';
+CREATE INDEX outbox_event_tenant_idx ON tenancy.outbox_event (tenant_id, id);
+ALTER TABLE tenancy.outbox_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.outbox_event FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.outbox_event FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.outbox_event FROM PUBLIC;
+GRANT SELECT ON tenancy.outbox_event TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.outbox_event', '');

@@ -15,7 +15,9 @@
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
+#include "core/json.h"
 #include "core/state.h"
+#include "job/outbox.h"
 #include "tenant/configuration.h"
 #include "tenant/isolation.h"
 #include "tenant/template.h"
@@ -71,6 +73,23 @@ static StateMachine tenant_states = {
 	.move_count = lengthof(moves),
 };
 
+static const EventType event_types[] = {
+	{"tenant.activate", 1, "the tenant can be entered: it was created, resumed or undeleted"},
+	{"tenant.deactivate", 1, "the tenant can no longer be entered: it was suspended or deleted"},
+	{"tenant.deprovision", 1, "the tenant and its data are gone"},
+};
+
+/* The moves that are told of. */
+static const struct
+{
+	const char *move;
+	const char *type;
+} told_moves[] = {
+	{"activate", "tenant.activate"}, {"resume", "tenant.activate"},
+	{"undelete", "tenant.activate"}, {"suspend", "tenant.deactivate"},
+	{"delete", "tenant.deactivate"}, {"finish", "tenant.deprovision"},
+};
+
 /* The template that stands for "no structure" until somebody creates one of that name. */
 #define DEFAULT_TEMPLATE "default"
 
@@ -86,12 +105,31 @@ void
 tenant_init(void)
 {
 	state_machine_register(&tenant_states);
+	event_types_register(event_types, lengthof(event_types));
 }
 
 Datum
 tenant_row(const pg_uuid_t *id)
 {
 	return row_datum(gate_run(&tenant_whole_row, EXPECT_ONE, gate_uuid(id)), 0, 0);
+}
+
+static void
+tell(const pg_uuid_t *id, const char *slug, const char *move, const char *state, const char *reason)
+{
+	JsonBuilder payload;
+
+	for (int i = 0; i < lengthof(told_moves); i++)
+	{
+		if (strcmp(told_moves[i].move, move) != 0)
+			continue;
+		json_begin(&payload);
+		json_put_text(&payload, "slug", slug);
+		json_put_text(&payload, "state", state);
+		json_put_text(&payload, "cause", move);
+		json_put_text(&payload, "reason", reason);
+		(void) outbox_put(id, told_moves[i].type, json_end(&payload));
+	}
 }
 
 const char *
@@ -108,6 +146,7 @@ tenant_move(const pg_uuid_t *id, const char *event, const char *reason)
 	to = state_after(&tenant_states, from, event, row_text(rows, 0, 1));
 	gate_run(&tenant_set_state, EXPECT_ONE, gate_uuid(id), gate_text(from), gate_text(to),
 			 gate_text(reason), gate_timestamptz(clock_now()));
+	tell(id, row_text(rows, 0, 1), event, to, reason);
 	return to;
 }
 
