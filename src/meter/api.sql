@@ -158,6 +158,21 @@ COMMENT ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz)
 REVOKE ALL ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.usage_quantity(uuid, text, timestamptz, timestamptz) TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION tenancy.usage_quantities(
+    tenant_ids uuid[], metrics text[], from_times timestamptz[], to_times timestamptz[])
+RETURNS TABLE (ordinal integer, quantity numeric)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT u.ordinal::integer, tenancy.usage_quantity(u.tenant_id, u.metric, u.from_time, u.to_time)
+      FROM ROWS FROM (pg_catalog.unnest(tenant_ids), pg_catalog.unnest(metrics),
+                      pg_catalog.unnest(from_times), pg_catalog.unnest(to_times))
+           WITH ORDINALITY AS u(tenant_id, metric, from_time, to_time, ordinal);
+END;
+COMMENT ON FUNCTION tenancy.usage_quantities(uuid[], text[], timestamptz[], timestamptz[]) IS
+'What tenants used, for many tenants, metrics and periods in one statement. tenant_ids, metrics, from_times, to_times: lists of one length, an entry of each a question; the second time is excluded. Result: a row a question, with its place in the lists, from 1, and what usage_quantity() answers. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION tenancy.usage_quantities(uuid[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.usage_quantities(uuid[], text[], timestamptz[], timestamptz[]) TO tenancy_admin;
+
 CREATE OR REPLACE FUNCTION @extschema@.usage_report(
     tenant @extschema@.regtenant, from_time timestamptz, to_time timestamptz,
     metric text DEFAULT NULL, bucket interval DEFAULT NULL)

@@ -80,6 +80,12 @@ SELECT is((SELECT count(*) FROM usage_report('acme', '2026-10-25', '2026-10-26',
 SELECT throws_ok($$SELECT usage_report('acme', '2026-01-01', '2027-01-01', bucket => '1 month -31 days')$$, '22023', NULL, 'a bucket that goes back');
 RESET timezone;
 
+-- many questions at once
+SELECT results_eq($$SELECT q.ordinal, q.quantity FROM (SELECT id FROM tenancy.tenant WHERE slug = 'acme') a, (SELECT id FROM tenancy.tenant WHERE slug = 'globex') g,
+    tenancy.usage_quantities(ARRAY[a.id, g.id, a.id, a.id, a.id], ARRAY['peak', 'peak', 'seats', 'logins', 'nothing'], array_fill('2026-05-01 00:00+00'::timestamptz, ARRAY[5]),
+        ARRAY['2026-05-02 00:00+00', '2026-05-02 00:00+00', '2026-05-02 00:00+00', '2026-05-01 03:00+00', '2026-05-02 00:00+00']::timestamptz[]) q ORDER BY 1$$,
+    $$VALUES (1, 9::numeric), (2, 0), (3, 1), (4, 2), (5, NULL)$$, 'each is answered as it is alone');
+
 -- rights
 CREATE ROLE usage_app LOGIN IN ROLE tenancy_app;
 CREATE ROLE usage_nobody LOGIN;
