@@ -2,7 +2,7 @@
  * billing/immutable.c
  *		The trigger that keeps what was issued as it was, whoever asks.
  *
- * A version of a price never changes.  A finalized invoice changes in its state, the
+ * A finalized invoice changes in its state, the
  * reason for it and the time of payment alone; its lines not at all, and none can be
  * added: their number is fixed and each position is taken.  (That rule lets a restore
  * put back the lines of a finalized invoice.)
@@ -28,8 +28,7 @@ refuse(const char *what)
 {
 	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("%s cannot be changed", what), errdetail("What was issued stays as it was."),
-			errhint("An invoice is corrected by invoice_void() and a new one; a price by "
-					"plan_price_change()."));
+			errhint("An invoice is corrected by invoice_void() and a new one."));
 }
 
 static Datum
@@ -113,9 +112,7 @@ TENANCY_FUNCTION(immutable_row)
 	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		refuse(psprintf("table \"%s\"", table));
 
-	if (strcmp(table, "plan_price") == 0)
-		refuse("a version of a price");
-	else if (strcmp(table, "invoice") == 0)
+	if (strcmp(table, "invoice") == 0)
 		check_invoice(trigger, desc);
 	else
 	{

@@ -35,7 +35,8 @@ GATE_STATEMENT(subscription_next,
 			   "       least(s.ends_at, tenancy.period_boundary(s.starts_at, s.next_period + 1,"
 			   "                                                p.billing_period, s.time_zone))"
 			   "  FROM tenancy.subscription s"
-			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version"
+			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
+			   "p.currency = s.currency"
 			   " WHERE s.tenant_id = $1 AND s.state <> 'ended'",
 			   UUIDOID);
 GATE_STATEMENT(invoice_for_update,

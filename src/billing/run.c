@@ -46,7 +46,8 @@
 /* From an id on, so that a run reads each subscription about once and not once a batch. */
 GATE_STATEMENT(billing_due,
 			   "SELECT s.id FROM tenancy.subscription s"
-			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
+			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
+			   "p.currency = s.currency,"
 			   "  " NEXT_PERIOD
 			   " WHERE s.id >= $4 AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $1"
 			   "   AND s.id <> ALL ($2)"
@@ -62,7 +63,8 @@ GATE_STATEMENT(
 	" SELECT tenancy.id_new(), s.tenant_id, s.id, 'draft', s.next_period, b.starts,"
 	"        least(b.full_end, s.ends_at), p.currency, 0, 0, $3"
 	"   FROM tenancy.subscription s"
-	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
+	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
+	"p.currency = s.currency,"
 	"   " NEXT_PERIOD
 	"  WHERE s.id = ANY ($1) AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2"
 	"    AND b.starts < least(b.full_end, s.ends_at)"
@@ -88,7 +90,8 @@ GATE_STATEMENT(
 	"   FROM tenancy.invoice i"
 	"   JOIN tenancy.subscription s ON s.id = i.subscription_id"
 	"   JOIN tenancy.plan l ON l.id = s.plan"
-	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version,"
+	"   JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
+	"p.currency = s.currency,"
 	"   LATERAL (SELECT coalesce(pg_catalog.jsonb_object_agg(w.metric,"
 	"                tenancy.usage_quantity(i.tenant_id, w.metric, i.period_start, i.period_end)), "
 	"'{}') AS usage"
@@ -119,7 +122,7 @@ GATE_STATEMENT(billing_advance,
 			   "       LATERAL (SELECT tenancy.period_boundary(o.starts_at, o.next_period + 1, "
 			   "p.billing_period, o.time_zone) AS full_end) b"
 			   " WHERE s.id = ANY ($1) AND o.id = ANY ($1) AND o.id = s.id AND p.plan = o.plan AND "
-			   "p.version = o.price_version"
+			   "p.version = o.price_version AND p.currency = o.currency"
 			   "   AND s.state <> 'ended' AND least(b.full_end, s.ends_at) <= $2",
 			   UUIDARRAYOID, TIMESTAMPTZOID);
 GATE_STATEMENT(

@@ -1,70 +1,11 @@
-/* billing: plans, subscriptions, invoices. */
-
-CREATE TABLE tenancy.plan (
-    id              text NOT NULL,
-    name            text NOT NULL,
-    tier            text NOT NULL,
-    features        jsonb NOT NULL,
-    limits          jsonb NOT NULL,
-    support         jsonb NOT NULL,
-    sla             jsonb NOT NULL,
-    created_at      timestamptz NOT NULL,
-    shipped         boolean NOT NULL,
-    CONSTRAINT plan_pkey PRIMARY KEY (id),
-    CONSTRAINT plan_tier_check CHECK (tier IN ('starter', 'professional', 'enterprise', 'custom'))
-);
-COMMENT ON TABLE tenancy.plan IS
-'What a tenant can subscribe to. Kept for ever: subscriptions refer to it.';
-COMMENT ON COLUMN tenancy.plan.limits IS 'what the plan includes; -1 is unlimited';
-REVOKE ALL ON tenancy.plan FROM PUBLIC;
-GRANT SELECT ON tenancy.plan TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
-SELECT pg_catalog.pg_extension_config_dump('tenancy.plan', 'WHERE NOT shipped');
-
-CREATE TABLE tenancy.plan_price (
-    plan            text NOT NULL,
-    version         integer NOT NULL,
-    currency        text NOT NULL,
-    billing_period  text NOT NULL,
-    pricing         jsonb NOT NULL,
-    valid_from      timestamptz NOT NULL,
-    shipped         boolean NOT NULL,
-    CONSTRAINT plan_price_pkey PRIMARY KEY (plan, version),
-    CONSTRAINT plan_price_plan_fkey FOREIGN KEY (plan) REFERENCES tenancy.plan (id),
-    CONSTRAINT plan_price_billing_period_check CHECK (billing_period IN ('monthly', 'quarterly', 'yearly'))
-);
-COMMENT ON TABLE tenancy.plan_price IS
-'Versions of the price of a plan. A version never changes; a subscription keeps the one that it was made with. Kept for ever.';
-REVOKE ALL ON tenancy.plan_price FROM PUBLIC;
-GRANT SELECT ON tenancy.plan_price TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
-SELECT pg_catalog.pg_extension_config_dump('tenancy.plan_price', 'WHERE NOT shipped');
-
-INSERT INTO tenancy.plan (id, name, tier, features, limits, support, sla, created_at, shipped) VALUES
-    ('starter', 'Starter', 'starter', '{}',
-     '{"max_users": 10, "max_entities": 100, "max_plugins": 5, "storage_limit_gb": 5, "api_calls_per_month": 10000, "custom_domains": 0, "retention_days": 30}',
-     '{}', '{}', now(), true),
-    ('professional', 'Professional', 'professional', '{}',
-     '{"max_users": 50, "max_entities": 1000, "max_plugins": 20, "storage_limit_gb": 50, "api_calls_per_month": 100000, "custom_domains": 1, "retention_days": 90}',
-     '{}', '{}', now(), true),
-    ('enterprise', 'Enterprise', 'enterprise', '{}',
-     '{"max_users": -1, "max_entities": -1, "max_plugins": -1, "storage_limit_gb": -1, "api_calls_per_month": -1, "custom_domains": 5, "retention_days": 365}',
-     '{}', '{}', now(), true);
-INSERT INTO tenancy.plan_price (plan, version, currency, billing_period, pricing, valid_from, shipped) VALUES
-    ('starter', 1, 'USD', 'monthly',
-     '{"type": "fixed", "base_price": 29, "currency": "USD", "billing_period": "monthly"}', '-infinity', true),
-    ('professional', 1, 'USD', 'monthly',
-     '{"type": "usage_based", "base_price": 99, "currency": "USD", "billing_period": "monthly", "usage_metrics": [{"name": "additional_users", "metric": "users", "limit": "max_users", "price": 15, "unit": "user"}, {"name": "storage_overage", "metric": "storage", "limit": "storage_limit_gb", "price": 2, "unit": "GB"}]}',
-     '-infinity', true),
-    ('enterprise', 1, 'USD', 'monthly',
-     '{"type": "custom", "base_price": 500, "currency": "USD", "billing_period": "monthly"}', '-infinity', true);
-
-ALTER TABLE tenancy.tenant ADD CONSTRAINT tenant_plan_fkey
-    FOREIGN KEY (plan) REFERENCES tenancy.plan (id);
+/* billing: subscriptions and invoices. */
 
 CREATE TABLE tenancy.subscription (
     id              uuid NOT NULL,
     tenant_id       uuid NOT NULL,
     plan            text NOT NULL,
     price_version   integer NOT NULL,
+    currency        text NOT NULL,
     state           text NOT NULL,
     time_zone       text NOT NULL,
     starts_at       timestamptz NOT NULL,
@@ -75,7 +16,8 @@ CREATE TABLE tenancy.subscription (
     created_at      timestamptz NOT NULL,
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
-    CONSTRAINT subscription_price_fkey FOREIGN KEY (plan, price_version) REFERENCES tenancy.plan_price (plan, version),
+    CONSTRAINT subscription_price_fkey FOREIGN KEY (plan, price_version, currency)
+        REFERENCES tenancy.plan_price (plan, version, currency),
     CONSTRAINT subscription_state_check CHECK (state IN ('active', 'cancelled', 'ended')),
     CONSTRAINT subscription_next_period_check CHECK (next_period >= 0),
     CONSTRAINT subscription_ends_at_check CHECK (ends_at IS NULL OR ends_at >= starts_at)
@@ -183,18 +125,14 @@ REVOKE ALL ON tenancy.billing_failure FROM PUBLIC;
 GRANT SELECT ON tenancy.billing_failure TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.billing_failure', '');
 
-/* What was issued, or promised, stays as it was, whoever asks. */
+/* What was issued stays as it was, whoever asks. */
 CREATE FUNCTION tenancy.immutable_row() RETURNS trigger
 AS 'MODULE_PATHNAME', 'tenancy_immutable_row'
 LANGUAGE C;
 COMMENT ON FUNCTION tenancy.immutable_row() IS
-'Trigger: refuses changes of versions of prices, and of invoices and their lines from finalization on.';
+'Trigger: refuses changes of invoices and their lines from finalization on.';
 REVOKE ALL ON FUNCTION tenancy.immutable_row() FROM PUBLIC;
 
-CREATE TRIGGER immutable BEFORE UPDATE OR DELETE ON tenancy.plan_price
-    FOR EACH ROW EXECUTE FUNCTION tenancy.immutable_row();
-CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.plan_price
-    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.immutable_row();
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE ON tenancy.invoice
     FOR EACH ROW EXECUTE FUNCTION tenancy.immutable_row();
 CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.invoice
@@ -203,8 +141,6 @@ CREATE TRIGGER immutable BEFORE INSERT OR UPDATE OR DELETE ON tenancy.invoice_li
     FOR EACH ROW EXECUTE FUNCTION tenancy.immutable_row();
 CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.invoice_line
     FOR EACH STATEMENT EXECUTE FUNCTION tenancy.immutable_row();
-ALTER TABLE tenancy.plan_price ENABLE ALWAYS TRIGGER immutable;
-ALTER TABLE tenancy.plan_price ENABLE ALWAYS TRIGGER immutable_all;
 ALTER TABLE tenancy.invoice ENABLE ALWAYS TRIGGER immutable;
 ALTER TABLE tenancy.invoice ENABLE ALWAYS TRIGGER immutable_all;
 ALTER TABLE tenancy.invoice_line ENABLE ALWAYS TRIGGER immutable;

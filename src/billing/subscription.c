@@ -17,15 +17,16 @@
 #include "utils/builtins.h"
 
 /* The price in force at the start; the newest of several that are valid since then. */
-GATE_STATEMENT(subscription_insert,
-			   "INSERT INTO tenancy.subscription AS s (id, tenant_id, plan, price_version, state,"
-			   "    time_zone, starts_at, next_period, created_at)"
-			   " SELECT $1, $2, p.plan, p.version, 'active', $4, $5, 0, $6"
-			   "   FROM tenancy.plan_price p"
-			   "  WHERE p.plan = $3 AND p.valid_from <= $5"
-			   "  ORDER BY p.valid_from DESC, p.version DESC LIMIT 1"
-			   " ON CONFLICT (tenant_id) WHERE state <> 'ended' DO NOTHING",
-			   UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	subscription_insert,
+	"INSERT INTO tenancy.subscription AS s (id, tenant_id, plan, price_version, currency, state,"
+	"    time_zone, starts_at, next_period, created_at)"
+	" SELECT $1, $2, p.plan, p.version, p.currency, 'active', $4, $5, 0, $6"
+	"   FROM tenancy.plan_price p"
+	"  WHERE p.plan = $3 AND p.valid_from <= $5 AND p.is_main"
+	"  ORDER BY p.valid_from DESC, p.version DESC LIMIT 1"
+	" ON CONFLICT (tenant_id) WHERE state <> 'ended' DO NOTHING",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(tenant_set_plan,
 			   "UPDATE tenancy.tenant SET plan = $2, updated_at = $3 WHERE id = $1", UUIDOID,
 			   TEXTOID, TIMESTAMPTZOID);
@@ -39,7 +40,8 @@ GATE_STATEMENT(subscription_whole_row, "SELECT s FROM tenancy.subscription s WHE
 GATE_STATEMENT(subscription_for_update,
 			   "SELECT s.state, s.starts_at, s.time_zone, p.billing_period"
 			   "  FROM tenancy.subscription s"
-			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version"
+			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
+			   "p.currency = s.currency"
 			   " WHERE s.id = $1 FOR UPDATE OF s",
 			   UUIDOID);
 GATE_STATEMENT(subscription_set_end,

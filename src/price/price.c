@@ -1,5 +1,5 @@
 /*
- * billing/price.c
+ * price/price.c
  *		Rating: what a quantity costs.
  *
  * Pricing of the types "fixed", "usage_based", "tiered", "hybrid" and "custom" has up to
@@ -12,16 +12,15 @@
  */
 #include "postgres.h"
 
-#include "billing/price.h"
 #include "core/function.h"
 #include "core/json.h"
 #include "core/money.h"
+#include "price/price.h"
 
 #include "utils/tuplestore.h"
 
 static const char *const pricing_types[] = {"custom", "fixed",       "hybrid",
 											"tiered", "usage_based", NULL};
-static const char *const billing_periods[] = {"monthly", "quarterly", "yearly", NULL};
 
 static const char *
 check_currency(JsonbValue *value)
@@ -52,7 +51,10 @@ static const JsonRule usage_metric = {.type = JSON_OBJECT, .members = usage_memb
 
 static const JsonRule pricing_members[] = {
 	{.name = "base_price", .type = JSON_NUMBER, .is_required = true, .minimum = "0"},
-	{.name = "billing_period", .type = JSON_TEXT, .is_required = true, .choices = billing_periods},
+	{.name = "billing_period",
+	 .type = JSON_TEXT,
+	 .is_required = true,
+	 .choices = billing_period_names},
 	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
 	{.name = "metric", .type = JSON_TEXT, .max_length = 63},
 	{.name = "tiers", .type = JSON_ARRAY, .element = &tier, .max_length = 100},
@@ -150,6 +152,18 @@ pricing_validate(const Jsonb *pricing)
 	}
 }
 
+/* One line of an invoice, rated. */
+typedef struct PeriodLine
+{
+	char *description;
+	char *metric; /* NULL for the base price */
+	char *unit;
+	Numeric quantity;
+	Numeric unit_price; /* NULL where there is no single one */
+	Numeric amount;     /* rounded */
+	Jsonb *trace;
+} PeriodLine;
+
 static Numeric
 or_zero(Numeric value)
 {
@@ -193,7 +207,7 @@ included_quantity(const Jsonb *item, const Jsonb *limits)
 }
 
 static void
-rate_base(RatedLine *line, const Jsonb *pricing, Numeric part, Numeric whole, int exponent)
+rate_base(PeriodLine *line, const Jsonb *pricing, Numeric part, Numeric whole, int exponent)
 {
 	Numeric price = json_numeric(pricing, "base_price");
 	JsonBuilder trace;
@@ -214,7 +228,7 @@ rate_base(RatedLine *line, const Jsonb *pricing, Numeric part, Numeric whole, in
 }
 
 static void
-rate_usage(RatedLine *line, const Jsonb *item, const Jsonb *limits, const Jsonb *usage,
+rate_usage(PeriodLine *line, const Jsonb *item, const Jsonb *limits, const Jsonb *usage,
 		   int exponent)
 {
 	Numeric used;
@@ -240,7 +254,7 @@ rate_usage(RatedLine *line, const Jsonb *item, const Jsonb *limits, const Jsonb 
 }
 
 static void
-rate_tiers(RatedLine *line, const Jsonb *pricing, const Jsonb *tiers, const Jsonb *usage,
+rate_tiers(PeriodLine *line, const Jsonb *pricing, const Jsonb *tiers, const Jsonb *usage,
 		   int exponent)
 {
 	JsonBuilder trace;
@@ -260,7 +274,7 @@ rate_tiers(RatedLine *line, const Jsonb *pricing, const Jsonb *tiers, const Json
 }
 
 static void
-put_line(ReturnSetInfo *result, int position, const RatedLine *line)
+put_line(ReturnSetInfo *result, int position, const PeriodLine *line)
 {
 	bool nulls[8] = {
 		false, false, line->metric == NULL, false, line->unit == NULL, line->unit_price == NULL,
@@ -293,7 +307,7 @@ TENANCY_FUNCTION(rate)
 	Jsonb *tiers = json_member(pricing, "tiers");
 	int exponent = currency_exponent(json_text(pricing, "currency"));
 	int position = 0;
-	RatedLine line;
+	PeriodLine line;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!numeric_is_zero(json_numeric(pricing, "base_price")))

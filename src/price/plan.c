@@ -1,27 +1,29 @@
 /*
- * billing/plan.c
+ * price/plan.c
  *		Plans and the versions of their prices.
  */
 #include "postgres.h"
 
-#include "billing/price.h"
 #include "catalog/gate.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/json.h"
+#include "price/price.h"
 
+#include "commands/trigger.h"
 #include "utils/builtins.h"
 
 GATE_STATEMENT(
 	plan_insert,
-	"INSERT INTO tenancy.plan (id, name, tier, features, limits, support, sla, created_at, shipped)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false) ON CONFLICT DO NOTHING",
+	"INSERT INTO tenancy.plan (id, name, tier, kind, family, features, limits, support, sla,"
+	"    created_at, shipped)"
+	" VALUES ($1, $2, $3, 'plan', 'default', $4, $5, $6, $7, $8, false) ON CONFLICT DO NOTHING",
 	TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(
 	plan_price_insert,
 	"INSERT INTO tenancy.plan_price AS p"
-	"    (plan, version, currency, billing_period, pricing, valid_from, shipped)"
-	" SELECT $1, 1 + coalesce(max(v.version), 0), $2->>'currency', $2->>'billing_period',"
+	"    (plan, version, currency, is_main, billing_period, pricing, valid_from, shipped)"
+	" SELECT $1, 1 + coalesce(max(v.version), 0), $2->>'currency', true, $2->>'billing_period',"
 	"        $2, $3, false"
 	"   FROM tenancy.plan_price v WHERE v.plan = $1"
 	" RETURNING p",
@@ -144,4 +146,15 @@ TENANCY_FUNCTION(plan_price_change)
 	PG_RETURN_DATUM(row_datum(gate_run(&plan_price_insert, EXPECT_ONE, gate_text(plan),
 									   gate_jsonb(pricing), gate_timestamptz(valid_from)),
 							  0, 0));
+}
+
+/* tenancy.plan_price_immutable() → trigger */
+TENANCY_FUNCTION(plan_price_immutable)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("plan_price_immutable() is a trigger"));
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("a version of a price cannot be changed"),
+			errhint("plan_price_change() gives the plan a new one."));
 }
