@@ -11,6 +11,7 @@
 #include "context/token.h"
 #include "core/compat.h"
 #include "core/settings.h"
+#include "credit/credit.h"
 #include "hook/hook.h"
 #include "job/schedule.h"
 #include "limit/quota.h"
@@ -53,6 +54,7 @@ _PG_init(void)
 	rate_limit_init();
 	quota_init();
 	resource_init();
+	credit_init();
 	billing_init();
 	worker_init();
 	hooks_install();

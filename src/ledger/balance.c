@@ -184,10 +184,13 @@ TENANCY_FUNCTION(ledger_balance_check)
 /* tenancy.ledger_immutable() → trigger */
 TENANCY_FUNCTION(ledger_immutable)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("ledger_immutable() is a trigger"));
 	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("the ledger cannot be changed"), errdetail("What was posted stays as it was."),
-			errhint("Post the opposite."));
+			errmsg("rows of \"%s\" cannot be changed",
+				   RelationGetRelationName(trigger->tg_relation)),
+			errdetail("What was posted stays as it was."), errhint("Post the opposite."));
 }

@@ -45,7 +45,7 @@ SELECT throws_ok($$INSERT INTO tenancy.ledger_entry AS e VALUES (lpad('1', 32, '
 SELECT throws_ok($$MERGE INTO tenancy.ledger_entry e USING (VALUES (1)) v(n) ON e.position = v.n WHEN MATCHED THEN DELETE$$, '55000', NULL, 'MERGE');
 
 -- nothing is changed, nor taken away
-SELECT throws_ok('UPDATE tenancy.ledger_entry SET amount = 2 * amount', '55000', 'the ledger cannot be changed', 'UPDATE of entries');
+SELECT throws_ok('UPDATE tenancy.ledger_entry SET amount = 2 * amount', '55000', 'rows of "ledger_entry" cannot be changed', 'UPDATE of entries');
 SELECT throws_ok('DELETE FROM tenancy.ledger_entry', '55000', NULL, 'DELETE of entries');
 SELECT throws_ok('TRUNCATE tenancy.ledger_entry', '55000', NULL, 'TRUNCATE of entries');
 SELECT throws_ok($$UPDATE tenancy.ledger_transaction SET currency = 'EUR'$$, '55000', NULL, 'UPDATE of transactions');
