@@ -23,7 +23,7 @@ SELECT throws_ok($$SELECT credit_add('acme', -1, 'x')$$, '22023', NULL, 'a negat
 SELECT throws_ok($$SELECT credit_add('acme', 'NaN', 'x')$$, '22003', NULL, 'what is no number');
 SELECT throws_ok($$SELECT credit_add('acme', 0.001, 'x')$$, '22023', 'argument "amount" has more than 2 decimals, which is what USD has', 'a tenth of a cent');
 SELECT throws_ok($$SELECT credit_add('acme', 0.5, 'x', 'JPY')$$, '22023', NULL, 'half a yen');
-SELECT throws_ok($$SELECT credit_add('acme', 1, 'x', 'XXX')$$, '22023', NULL, 'an unknown currency');
+SELECT throws_ok($$SELECT credit_add('acme', 1, 'x', 'XYZ')$$, '22023', NULL, 'an unknown currency');
 SELECT throws_ok($$SELECT credit_add('globex', 1, 'x')$$, '22023', NULL, 'no currency, and no subscription that has one');
 SELECT throws_ok($$SELECT credit_add('acme', 1, NULL)$$, '22004', NULL, 'no reason');
 SELECT throws_ok($$SELECT credit_add('acme', NULL, 'x')$$, '22004', NULL, 'null for an amount');
