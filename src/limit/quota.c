@@ -26,6 +26,7 @@
 #include "limit/quota.h"
 #include "meter/meter.h"
 #include "shmem/table.h"
+#include "usage/event.h"
 
 #include "access/htup_details.h"
 #include "miscadmin.h"
@@ -656,7 +657,7 @@ void
 quota_init(void)
 {
 	shared_table_register(&entries);
-	meter_set_event_listener(note_event);
+	usage_set_event_listener(note_event);
 	quota_storage_init();
 	quota_watch_init();
 }

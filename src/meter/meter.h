@@ -8,7 +8,6 @@
 
 #include "access/xact.h"
 #include "nodes/nodes.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -148,15 +147,6 @@ extern int64 meter_measure_storage_of(const pg_uuid_t *tenants, int count);
 
 /* Estimate that of all tenants without a schema, from shared tables; how many there are. */
 extern int64 meter_measure_shared_storage(void);
-
-/*
- * Who wants to know of each usage event that was not recorded before, in its transaction;
- * with a NULL aggregation, of one that was cancelled.
- */
-typedef void (*MeterEventListener)(const pg_uuid_t *tenant, const char *metric,
-								   const char *aggregation, Numeric quantity,
-								   TimestampTz occurred_at);
-extern void meter_set_event_listener(MeterEventListener listener);
 
 /* The start of the hour of a time, in UTC. */
 extern TimestampTz meter_hour_of(TimestampTz time);

@@ -1,5 +1,5 @@
 /*
- * meter/batch.c
+ * usage/batch.c
  *		Many usage events in one statement: as a document, or by COPY.
  *
  * Each event is checked as usage_record() checks it, then all are claimed and written by one
@@ -15,7 +15,7 @@
 #include "core/id.h"
 #include "core/json.h"
 #include "core/money.h"
-#include "meter/event.h"
+#include "usage/event.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -1,5 +1,5 @@
 /*
- * meter/event.c
+ * usage/event.c
  *		Usage events: what the application reports, once and for ever.
  *
  * An event is known by tenant and id.  Claiming the id and writing the event are one
@@ -18,8 +18,7 @@
 #include "core/json.h"
 #include "core/money.h"
 #include "crypto/digest.h"
-#include "meter/event.h"
-#include "meter/meter.h"
+#include "usage/event.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -95,10 +94,10 @@ existing_event(const UsageEvent *event)
 	return row_datum(rows, 0, 0);
 }
 
-static MeterEventListener listener = NULL;
+static UsageEventListener listener = NULL;
 
 void
-meter_set_event_listener(MeterEventListener wants)
+usage_set_event_listener(UsageEventListener wants)
 {
 	listener = wants;
 }

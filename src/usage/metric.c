@@ -1,5 +1,5 @@
 /*
- * meter/metric.c
+ * usage/metric.c
  *		Metrics: what can be reported, and how the quantities of a period become one.
  */
 #include "postgres.h"

@@ -1,5 +1,5 @@
 /*
- * meter/event.h
+ * usage/event.h
  *		A usage event, from what was said to what is written.
  */
 #pragma once
@@ -37,3 +37,12 @@ extern pg_noreturn void event_refuse_other(const char *event_id, const bytea *ke
 
 /* Tell who listens: the event is in this transaction, and was not before. */
 extern void event_tell(const UsageEvent *event);
+
+/*
+ * Who wants to know of each usage event that was not recorded before, in its transaction;
+ * with a NULL aggregation, of one that was cancelled.
+ */
+typedef void (*UsageEventListener)(const pg_uuid_t *tenant, const char *metric,
+								   const char *aggregation, Numeric quantity,
+								   TimestampTz occurred_at);
+extern void usage_set_event_listener(UsageEventListener listener);

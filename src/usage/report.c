@@ -1,5 +1,5 @@
 /*
- * meter/report.c
+ * usage/report.c
  *		What was used of each metric, over time.
  */
 #include "postgres.h"
