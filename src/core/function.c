@@ -6,6 +6,9 @@
 
 #include "core/function.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+
 void
 require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 {
@@ -70,4 +73,32 @@ required_timestamptz(FunctionCallInfo fcinfo, int n, const char *name)
 		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				errmsg("argument \"%s\" must be a finite time", name));
 	return value;
+}
+
+Numeric *
+required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name, int *count)
+{
+	ArrayType *array;
+	Datum *elements;
+	bool *nulls;
+	Numeric *values;
+
+	require_argument(fcinfo, n, name);
+	array = PG_GETARG_ARRAYTYPE_P(n);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" must have one dimension", name));
+	deconstruct_array(array, NUMERICOID, -1, false, TYPALIGN_INT, &elements, &nulls, count);
+	values = palloc(sizeof(Numeric) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("argument \"%s\" must not contain nulls", name));
+		values[i] = DatumGetNumeric(elements[i]);
+		if (numeric_is_nan(values[i]) || numeric_is_inf(values[i]))
+			ereport(ERROR, errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					errmsg("argument \"%s\" must contain finite numbers", name));
+	}
+	return values;
 }

@@ -35,3 +35,7 @@ extern Jsonb *optional_jsonb(FunctionCallInfo fcinfo, int n);
 /* Finite values only; 22003 and 22008 otherwise. */
 extern Numeric required_numeric(FunctionCallInfo fcinfo, int n, const char *name);
 extern TimestampTz required_timestamptz(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* The elements of numeric[], finite and without nulls; 22004, 22003 and 22023 otherwise. */
+extern Numeric *required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name,
+									   int *count);

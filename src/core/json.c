@@ -319,6 +319,27 @@ json_member(const Jsonb *object, const char *name)
 	return find_member(object, name, &value) ? JsonbValueToJsonb(&value) : NULL;
 }
 
+char **
+json_member_names(const Jsonb *object, int *count)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue value;
+	char **names;
+
+	*count = 0;
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	names = palloc(sizeof(char *) * Max(JB_ROOT_COUNT(object), 1));
+	it = JsonbIteratorInit((JsonbContainer *) &object->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			names[(*count)++] = pnstrdup(value.val.string.val, value.val.string.len);
+	}
+	return names;
+}
+
 int
 json_element_count(const Jsonb *array)
 {
@@ -329,6 +350,16 @@ Jsonb *
 json_element(const Jsonb *array, int index)
 {
 	return JsonbValueToJsonb(getIthJsonbValueFromContainer((JsonbContainer *) &array->root, index));
+}
+
+char *
+json_element_text(const Jsonb *array, int index)
+{
+	JsonbValue *value = getIthJsonbValueFromContainer((JsonbContainer *) &array->root, index);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
 Jsonb *
@@ -437,6 +468,38 @@ Jsonb *
 json_end(JsonBuilder *builder)
 {
 	return JsonbValueToJsonb(pushJsonbValue(&builder->state, WJB_END_OBJECT, NULL));
+}
+
+Jsonb *
+json_array(Jsonb *const *elements, int count)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		JsonbValue value;
+
+		JsonbToJsonbValue(elements[i], &value);
+		(void) pushJsonbValue(&state, WJB_ELEM, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+Jsonb *
+json_numeric_array(const Numeric *elements, int count)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		JsonbValue value = {.type = jbvNumeric};
+
+		value.val.numeric = elements[i];
+		(void) pushJsonbValue(&state, WJB_ELEM, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
 }
 
 /*

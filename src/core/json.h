@@ -59,9 +59,13 @@ extern Jsonb *json_member(const Jsonb *object, const char *name); /* object, arr
 /* Is there such a member, be it null? */
 extern bool json_has(const Jsonb *object, const char *name);
 
+/* The names of the members; none for NULL. */
+extern char **json_member_names(const Jsonb *object, int *count);
+
 /* Elements of an array (or none, for NULL). */
 extern int json_element_count(const Jsonb *array);
 extern Jsonb *json_element(const Jsonb *array, int index);
+extern char *json_element_text(const Jsonb *array, int index); /* NULL where it is no text */
 
 /* RFC 7396 JSON merge patch: null removes. */
 extern Jsonb *json_merge_patch(const Jsonb *target, const Jsonb *patch);
@@ -83,3 +87,7 @@ extern void json_put_int64(JsonBuilder *builder, const char *name, int64 value);
 extern void json_put_bool(JsonBuilder *builder, const char *name, bool value);
 extern void json_put_jsonb(JsonBuilder *builder, const char *name, const Jsonb *value);
 extern Jsonb *json_end(JsonBuilder *builder);
+
+/* Arrays of what is there already. */
+extern Jsonb *json_array(Jsonb *const *elements, int count);
+extern Jsonb *json_numeric_array(const Numeric *elements, int count);

@@ -11,6 +11,7 @@
 #include "core/function.h"
 #include "core/period.h"
 
+#include "access/htup_details.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -21,7 +22,7 @@ static const struct
 	const char *name;
 	BillingPeriod period;
 } periods[] = {
-	{"daily", {.days = 1}},       {"weekly", {.days = 7}},     {"monthly", {.months = 1}},
+	{"daily", {.days = 1}},       {"weekly", {.days = 7}},    {"monthly", {.months = 1}},
 	{"quarterly", {.months = 3}}, {"yearly", {.months = 12}},
 };
 
@@ -90,4 +91,28 @@ TENANCY_FUNCTION(period_boundary)
 
 	PG_RETURN_TIMESTAMPTZ(period_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INT32(1),
 										  billing_period(period), zone));
+}
+
+/*
+ * tenancy.period_at(anchor timestamptz, billing_period text, at timestamptz, time_zone text)
+ *     → (number integer, starts_at timestamptz, ends_at timestamptz)
+ */
+TENANCY_FUNCTION(period_at)
+{
+	TimestampTz anchor = required_timestamptz(fcinfo, 0, "anchor");
+	BillingPeriod period = billing_period(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	TimestampTz at = required_timestamptz(fcinfo, 2, "at");
+	char *zone = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	int32 n = period_number_at(anchor, at, period, zone);
+	TupleDesc desc;
+	bool nulls[3] = {false};
+	Datum values[3] = {
+		Int32GetDatum(n),
+		TimestampTzGetDatum(period_boundary(anchor, n, period, zone)),
+		TimestampTzGetDatum(period_boundary(anchor, n + 1, period, zone)),
+	};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "period_at() must return a row");
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

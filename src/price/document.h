@@ -134,9 +134,8 @@ typedef struct CreditedLine
 
 typedef struct CreditedTax
 {
-	Numeric percentage;
-	bool is_inclusive;
-	Numeric base; /* of the invoice */
+	DocumentTax tax; /* the rate */
+	Numeric base;    /* of the invoice */
 	Numeric amount;
 	Numeric earlier_base;
 	Numeric earlier_amount;
@@ -152,6 +151,9 @@ typedef struct CreditNote
 	int line_count;
 	CreditedTax *taxes;
 	int tax_count;
+	TaxRounding tax_rounding; /* as of the invoice */
+	bool inclusive_by_net;
+	bool is_tax_free;
 	/* out */
 	Numeric subtotal;
 	Numeric discount;

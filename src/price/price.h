@@ -40,9 +40,8 @@ typedef enum QuantityRounding
 typedef struct Tier
 {
 	Numeric up_to;      /* inclusive; NULL where the tier is open above */
-	Numeric unit_price; /* never NULL: zero */
+	Numeric unit_price; /* of a percentage its rate as a fraction; never NULL: zero */
 	Numeric flat_fee;   /* due when the tier is entered; never NULL */
-	Numeric rate;       /* as a fraction: 0.029; never NULL */
 	Numeric size;       /* of a block; NULL outside of the block models */
 	Numeric max_blocks; /* NULL for any number */
 	Numeric price;      /* of a block */
@@ -64,6 +63,7 @@ typedef struct Charge
 	bool is_recurring;  /* false: once, on the first invoice, and never prorated */
 	bool is_prorated;   /* part of a period costs part of the amount */
 	bool is_unlimited;  /* all is included */
+	bool needs_values;  /* each event counts by itself: ChargeUsage.values */
 	Numeric included;   /* free units; NULL for none */
 	Numeric unit_price; /* of a unit or a package; of the whole when flat */
 	Tier *tiers;
@@ -76,7 +76,7 @@ typedef struct Charge
 	Numeric free_amount;         /* NULL for none */
 	Numeric transaction_minimum; /* NULL for none */
 	Numeric transaction_maximum;
-	Numeric multiplier;
+	Numeric multiplier; /* NULL for 1 */
 	QuantityRounding quantity_rounding;
 	int quantity_decimals;
 	Numeric minimum; /* of a period; NULL for none */
@@ -89,7 +89,8 @@ typedef enum ProrationUnit
 {
 	PRORATE_SECOND,
 	PRORATE_DAY,
-	PRORATE_NONE
+	PRORATE_NONE,
+	PRORATE_DAY_OF_30 /* months of 30 days; no plan has it */
 } ProrationUnit;
 
 /* The pricing of a plan, immutable.  All in the memory context of the call that parsed it. */
@@ -124,15 +125,18 @@ extern Pricing *pricing_parse(const Jsonb *pricing, const Jsonb *limits);
 
 extern const char *charge_model_name(ChargeModel model);
 
+/* The document for one of its currencies, without currency_options; NULL where it has none. */
+extern Jsonb *pricing_in_currency(const Jsonb *pricing, const char *currency);
+
 /* What was used in a period. */
 typedef struct ChargeUsage
 {
 	Numeric quantity; /* units, seats or value; NULL for none */
 	/*
-	 * For percentage and dynamic: the value of each transaction, in order.  For metered charges
-	 * that are prorated: each change of the level, with its prorated part beside it.  Without
-	 * them a percentage takes the quantity as the value of one transaction, and a dynamic
-	 * charge as the sum of the values.
+	 * Where a charge needs_values.  Of a percentage: the value of each transaction, in order.  Of
+	 * a metered charge that is prorated: each change of the level, with the part of it that
+	 * falls to the period beside it: 5 units added on day 11 of 31 are 5 and 5 × 21 ÷ 31.  The
+	 * quantity then says nothing.  Without values a percentage takes it as one transaction.
 	 */
 	const Numeric *values;
 	const Numeric *prorated_values;
@@ -196,6 +200,3 @@ extern Jsonb *rated_line_trace(const RatedLine *line, int price_version);
 
 /* The quantity rounded as a price says, to so many decimals. */
 extern Numeric quantity_round(Numeric quantity, QuantityRounding rounding, int decimals);
-
-/* Σ over the tiers of the units in each × its price + the flat fee of each entered; unrounded. */
-extern Numeric rate_graduated(const Jsonb *tiers, Numeric quantity);

@@ -22,6 +22,9 @@ extern ProrationPart proration_part(TimestampTz starts_at, TimestampTz ends_at,
 									TimestampTz period_start, TimestampTz period_end,
 									ProrationUnit unit, const char *time_zone);
 
+/* Raise 22023 unless 0 ≤ part and 0 < whole; for arguments of these names. */
+extern void proration_part_check(Numeric part, Numeric whole);
+
 /* amount × part ÷ whole, unrounded; the amount itself where part is NULL. */
 extern Numeric prorate(Numeric amount, const ProrationPart *part);
 
@@ -35,3 +38,9 @@ extern Numeric credit_cap(Numeric credit, Numeric paid, Numeric earlier_credits)
  * the shares add up to the amount.  Where all weights are zero they count as equal.
  */
 extern Numeric *allocate(Numeric amount, const Numeric *weights, int count, int decimals);
+
+/*
+ * Exact amounts as rounded ones that add up to their rounded sum, by largest remainder.  They may
+ * be of either sign.
+ */
+extern Numeric *round_to_sum(const Numeric *amounts, int count, Numeric sum, int decimals);

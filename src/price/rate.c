@@ -1,6 +1,6 @@
 /*
- * price/price.c
- *		Rating: what a quantity costs.
+ * price/rate.c
+ *		Rating of a whole period by one SQL function.
  *
  * Pricing of the types "fixed", "usage_based", "tiered", "hybrid" and "custom" has up to
  * three parts, each a line: a base price; per metric, the quantity above what is included
@@ -18,139 +18,6 @@
 #include "price/price.h"
 
 #include "utils/tuplestore.h"
-
-static const char *const pricing_types[] = {"custom", "fixed",       "hybrid",
-											"tiered", "usage_based", NULL};
-
-static const char *
-check_currency(JsonbValue *value)
-{
-	char *code = pnstrdup(value->val.string.val, value->val.string.len);
-
-	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
-}
-
-static const JsonRule tier_members[] = {
-	{.name = "flat_fee", .type = JSON_NUMBER, .minimum = "0"},
-	{.name = "unit_price", .type = JSON_NUMBER, .minimum = "0"},
-	{.name = "up_to", .type = JSON_NUMBER, .minimum = "0", .is_nullable = true},
-	{.name = NULL},
-};
-static const JsonRule tier = {.type = JSON_OBJECT, .members = tier_members};
-
-static const JsonRule usage_members[] = {
-	{.name = "included", .type = JSON_NUMBER, .minimum = "0"},
-	{.name = "limit", .type = JSON_TEXT, .max_length = 63},
-	{.name = "metric", .type = JSON_TEXT, .is_required = true, .max_length = 63},
-	{.name = "name", .type = JSON_TEXT, .is_required = true, .max_length = 100},
-	{.name = "price", .type = JSON_NUMBER, .is_required = true, .minimum = "0"},
-	{.name = "unit", .type = JSON_TEXT, .is_required = true, .max_length = 32},
-	{.name = NULL},
-};
-static const JsonRule usage_metric = {.type = JSON_OBJECT, .members = usage_members};
-
-static const JsonRule pricing_members[] = {
-	{.name = "base_price", .type = JSON_NUMBER, .is_required = true, .minimum = "0"},
-	{.name = "billing_period",
-	 .type = JSON_TEXT,
-	 .is_required = true,
-	 .choices = billing_period_names},
-	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
-	{.name = "metric", .type = JSON_TEXT, .max_length = 63},
-	{.name = "tiers", .type = JSON_ARRAY, .element = &tier, .max_length = 100},
-	{.name = "type", .type = JSON_TEXT, .is_required = true, .choices = pricing_types},
-	{.name = "usage_metrics", .type = JSON_ARRAY, .element = &usage_metric, .max_length = 100},
-	{.name = NULL},
-};
-
-/* Which parts each type of pricing must, may (neither) or must not have. */
-typedef enum Part
-{
-	PART_REFUSED,
-	PART_ALLOWED,
-	PART_REQUIRED
-} Part;
-
-static const struct
-{
-	const char *type;
-	Part usage;
-	Part tiers;
-} type_parts[] = {
-	{"custom", PART_ALLOWED, PART_ALLOWED},       {"fixed", PART_REFUSED, PART_REFUSED},
-	{"hybrid", PART_ALLOWED, PART_REQUIRED},      {"tiered", PART_REFUSED, PART_REQUIRED},
-	{"usage_based", PART_REQUIRED, PART_REFUSED},
-};
-
-static void
-check_part(const char *type, const char *name, Part part, bool is_there)
-{
-	if (part == PART_REQUIRED && !is_there)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid pricing: \"%s\" is missing", name),
-				errdetail("Pricing of type \"%s\" has it.", type));
-	if (part == PART_REFUSED && is_there)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid pricing: \"%s\" has no meaning", name),
-				errdetail("Pricing of type \"%s\" does not have it.", type));
-}
-
-/* The bounds rise, and the last tier alone is open. */
-static void
-validate_tiers(const Jsonb *tiers)
-{
-	int count = json_element_count(tiers);
-	Numeric previous = NULL;
-
-	for (int i = 0; i < count; i++)
-	{
-		Numeric up_to = json_numeric(json_element(tiers, i), "up_to");
-
-		if ((up_to == NULL) != (i == count - 1))
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid pricing: \"tiers[%d].up_to\" must be %s", i,
-						   up_to == NULL ? "a number" : "absent"),
-					errdetail("The last tier, and no other, is open above."));
-		if (up_to != NULL && previous != NULL && numeric_compare(up_to, previous) <= 0)
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid pricing: \"tiers[%d].up_to\" must be more than %s", i,
-						   numeric_text(previous)));
-		previous = up_to;
-	}
-}
-
-void
-pricing_validate(const Jsonb *pricing)
-{
-	char *type;
-	Jsonb *usage;
-	Jsonb *tiers;
-
-	json_validate(pricing, pricing_members, "pricing");
-	type = json_text(pricing, "type");
-	usage = json_member(pricing, "usage_metrics");
-	tiers = json_member(pricing, "tiers");
-	for (int i = 0; i < lengthof(type_parts); i++)
-	{
-		if (strcmp(type_parts[i].type, type) != 0)
-			continue;
-		check_part(type, "usage_metrics", type_parts[i].usage, json_element_count(usage) > 0);
-		check_part(type, "tiers", type_parts[i].tiers, json_element_count(tiers) > 0);
-		check_part(type, "metric", json_element_count(tiers) > 0 ? PART_REQUIRED : PART_REFUSED,
-				   json_text(pricing, "metric") != NULL);
-	}
-	validate_tiers(tiers);
-	for (int i = 0; i < json_element_count(usage); i++)
-	{
-		Jsonb *item = json_element(usage, i);
-
-		if (json_numeric(item, "included") != NULL && json_text(item, "limit") != NULL)
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid pricing: \"usage_metrics[%d]\" has both \"included\" and "
-						   "\"limit\"",
-						   i));
-	}
-}
 
 /* One line of an invoice, rated. */
 typedef struct PeriodLine
@@ -170,7 +37,7 @@ or_zero(Numeric value)
 	return value != NULL ? value : numeric_from_int(0);
 }
 
-Numeric
+static Numeric
 rate_graduated(const Jsonb *tiers, Numeric quantity)
 {
 	Numeric total = numeric_from_int(0);
@@ -327,46 +194,4 @@ TENANCY_FUNCTION(rate)
 		put_line(result, ++position, &line);
 	}
 	return (Datum) 0;
-}
-
-static const char *const price_models[] = {"graduated", "per_unit", NULL};
-static const JsonRule price_members[] = {
-	{.name = "included", .type = JSON_NUMBER, .minimum = "0"},
-	{.name = "model", .type = JSON_TEXT, .is_required = true, .choices = price_models},
-	{.name = "tiers", .type = JSON_ARRAY, .element = &tier, .max_length = 100},
-	{.name = "unit_price", .type = JSON_NUMBER, .minimum = "0"},
-	{.name = NULL},
-};
-
-/* price_calculate(price jsonb, quantity numeric, currency text) → numeric */
-TENANCY_FUNCTION(price_calculate)
-{
-	Jsonb *price = PG_GETARG_JSONB_P(0);
-	Numeric quantity = required_numeric(fcinfo, 1, "quantity");
-	int exponent = currency_exponent(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	Numeric amount;
-
-	json_validate(price, price_members, "price");
-	quantity =
-		numeric_positive_part(numeric_minus(quantity, or_zero(json_numeric(price, "included"))));
-	if (strcmp(json_text(price, "model"), "graduated") == 0)
-	{
-		Jsonb *tiers = json_member(price, "tiers");
-
-		if (json_element_count(tiers) == 0)
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid price: \"tiers\" is missing"));
-		validate_tiers(tiers);
-		amount = rate_graduated(tiers, quantity);
-	}
-	else
-	{
-		Numeric unit_price = json_numeric(price, "unit_price");
-
-		if (unit_price == NULL)
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid price: \"unit_price\" is missing"));
-		amount = numeric_times(quantity, unit_price);
-	}
-	PG_RETURN_NUMERIC(money_round(amount, exponent));
 }
