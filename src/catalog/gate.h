@@ -77,6 +77,17 @@ extern GateRows *gate_run_array(GateStatement *statement, GateExpect expect,
 	gate_run_array(statement, expect, (const NullableDatum[]){__VA_ARGS__},                        \
 				   (int) (sizeof((const NullableDatum[]){__VA_ARGS__}) / sizeof(NullableDatum)))
 
+/*
+ * Rows into one of our tables without a statement, for where starting an executor for each is
+ * most of what it costs (gate_insert.c).  gate_insert_row() takes all columns, in order; false:
+ * a unique key was there already, and nothing was written.  An error needs no gate_insert_end().
+ */
+typedef struct GateInsert GateInsert;
+
+extern GateInsert *gate_insert_begin(const char *table);
+extern bool gate_insert_row(GateInsert *insert, const Datum *values, const bool *nulls);
+extern void gate_insert_end(GateInsert *insert);
+
 /* Arguments; a NULL pointer is a null. */
 extern NullableDatum gate_null(void);
 extern NullableDatum gate_datum(Datum value);

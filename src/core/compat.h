@@ -214,3 +214,30 @@ compat_guc_variables(int *count)
 	return get_guc_variables();
 #endif
 }
+
+/* 18 lets it leave out the tuple that is being updated (commit 9f133763961e). */
+static inline bool
+compat_check_index_constraints(ResultRelInfo *target, TupleTableSlot *slot, EState *estate,
+							   ItemPointer conflict)
+{
+#if PG_VERSION_NUM >= 180000
+	ItemPointerData none;
+
+	ItemPointerSetInvalid(&none);
+	return ExecCheckIndexConstraints(target, slot, estate, conflict, &none, NIL);
+#else
+	return ExecCheckIndexConstraints(target, slot, estate, conflict, NIL);
+#endif
+}
+
+/* For INSERT.  16 can do summarizing indexes alone (commit 19d8e2308bcd). */
+static inline List *
+compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate,
+						   bool is_speculative, bool *is_taken)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, is_speculative, is_taken, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, is_speculative, is_taken, NIL);
+#endif
+}

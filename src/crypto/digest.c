@@ -51,3 +51,20 @@ digest_hex(const bytea *digest)
 
 	return sodium_bin2hex(hex, 2 * length + 1, (const unsigned char *) VARDATA_ANY(digest), length);
 }
+
+void
+digest_end_short(Digest *digest, pg_uuid_t *result)
+{
+	unsigned char whole[DIGEST_LENGTH];
+
+	crypto_generichash_final(&digest->state, whole, DIGEST_LENGTH);
+	memcpy(result->data, whole, UUID_LEN);
+}
+
+char *
+digest_short_hex(const pg_uuid_t *digest)
+{
+	char *hex = palloc(2 * UUID_LEN + 1);
+
+	return sodium_bin2hex(hex, 2 * UUID_LEN + 1, digest->data, UUID_LEN);
+}

@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "utils/uuid.h"
+
 #include <sodium.h>
 
 #define DIGEST_LENGTH crypto_generichash_BYTES
@@ -23,3 +25,7 @@ extern void digest_add_text(Digest *digest, const char *text); /* NULL differs f
 
 extern bytea *digest_end(Digest *digest);
 extern char *digest_hex(const bytea *digest);
+
+/* The first 128 bits alone, in a type of that width. */
+extern void digest_end_short(Digest *digest, pg_uuid_t *result);
+extern char *digest_short_hex(const pg_uuid_t *digest);

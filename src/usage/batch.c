@@ -2,12 +2,11 @@
  * usage/batch.c
  *		Many usage events in one statement: as a document, or by COPY.
  *
- * Each event is checked as usage_record() checks it, then all are claimed and written by one
- * INSERT.  Those whose id was taken are compared with what is there by one query more.
+ * Each event is checked as usage_record() checks it, then all are claimed and written.
+ * Those whose id was taken are compared with what is there by one query.
  */
 #include "postgres.h"
 
-#include "catalog/gate.h"
 #include "catalog/registry.h"
 #include "context/context.h"
 #include "core/clock.h"
@@ -27,26 +26,6 @@
 #include "utils/rel.h"
 
 #define LARGEST_BATCH 100000
-
-GATE_STATEMENT(
-	usage_event_claim_many,
-	"INSERT INTO tenancy.usage_event AS e (tenant_id, event_id, metric, quantity, occurred_at,"
-	"    recorded_at, properties, payload_hash)"
-	" SELECT u.tenant_id, u.event_id, u.metric, u.quantity, u.occurred_at, $8, u.properties,"
-	"        u.payload_hash"
-	"   FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-	"     AS u(tenant_id, event_id, metric, quantity, occurred_at, properties, payload_hash)"
-	/* in one order, so that two batches wait for one another and never in a circle */
-	"  ORDER BY u.tenant_id, u.event_id"
-	" ON CONFLICT (tenant_id, event_id) DO NOTHING RETURNING e.tenant_id, e.event_id",
-	UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID,
-	BYTEAARRAYOID, TIMESTAMPTZOID);
-GATE_STATEMENT(usage_event_other,
-			   "SELECT u.event_id, e.payload_hash, u.payload_hash"
-			   "  FROM unnest($1, $2, $3) AS u(tenant_id, event_id, payload_hash)"
-			   "  JOIN tenancy.usage_event e USING (tenant_id, event_id)"
-			   " WHERE e.payload_hash <> u.payload_hash ORDER BY 1 LIMIT 1",
-			   UUIDARRAYOID, TEXTARRAYOID, BYTEAARRAYOID);
 
 static const JsonRule event_members[] = {
 	{.name = "event_id", .type = JSON_TEXT},
@@ -119,94 +98,20 @@ read_events(const Jsonb *document, int count)
 	return events;
 }
 
-typedef struct Columns
-{
-	Datum *tenants;
-	Datum *ids;
-	Datum *metrics;
-	Datum *quantities;
-	Datum *times;
-	Datum *properties;
-	Datum *hashes;
-} Columns;
-
-static Columns
-make_columns(UsageEvent *events, int count)
-{
-	Size size = sizeof(Datum) * Max(count, 1);
-	Columns c = {palloc(size), palloc(size), palloc(size), palloc(size),
-				 palloc(size), palloc(size), palloc(size)};
-
-	for (int i = 0; i < count; i++)
-	{
-		c.tenants[i] = UUIDPGetDatum(&events[i].tenant);
-		c.ids[i] = CStringGetTextDatum(events[i].event_id);
-		c.metrics[i] = CStringGetTextDatum(events[i].metric);
-		c.quantities[i] = NumericGetDatum(events[i].quantity);
-		c.times[i] = TimestampTzGetDatum(events[i].occurred_at);
-		c.properties[i] = JsonbPGetDatum(events[i].properties);
-		c.hashes[i] = PointerGetDatum(events[i].hash);
-	}
-	return c;
-}
-
-static int
-compare_events(const void *a, const void *b)
-{
-	const UsageEvent *one = *(const UsageEvent *const *) a;
-	const UsageEvent *other = *(const UsageEvent *const *) b;
-	int tenants = memcmp(one->tenant.data, other->tenant.data, UUID_LEN);
-
-	return tenants != 0 ? tenants : strcmp(one->event_id, other->event_id);
-}
-
-/* Of events with one id within the batch the first alone is in the table, and counts. */
-static void
-tell(UsageEvent *events, int count, const GateRows *recorded)
-{
-	const UsageEvent **sorted = palloc(sizeof(UsageEvent *) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		sorted[i] = &events[i];
-	qsort(sorted, count, sizeof(UsageEvent *), compare_events);
-	for (int64 i = 0; i < recorded->count; i++)
-	{
-		UsageEvent wanted = {.tenant = *row_uuid(recorded, i, 0),
-							 .event_id = row_text(recorded, i, 1)};
-		const UsageEvent *key = &wanted;
-		const UsageEvent **found =
-			bsearch(&key, sorted, count, sizeof(UsageEvent *), compare_events);
-
-		if (found != NULL)
-			event_tell(*found);
-	}
-}
-
 /* All or none; how many were not there before. */
 static int64
 record_many(UsageEvent *events, int count)
 {
-	Columns c = make_columns(events, count);
-	GateRows *recorded = gate_run(
-		&usage_event_claim_many, EXPECT_ANY, gate_array(c.tenants, count, UUIDOID),
-		gate_array(c.ids, count, TEXTOID), gate_array(c.metrics, count, TEXTOID),
-		gate_array(c.quantities, count, NUMERICOID), gate_array(c.times, count, TIMESTAMPTZOID),
-		gate_array(c.properties, count, JSONBOID), gate_array(c.hashes, count, BYTEAOID),
-		gate_timestamptz(clock_wall()));
+	UsageEvent **pointers = palloc(sizeof(UsageEvent *) * Max(count, 1));
+	int64 recorded = 0;
 
-	if (recorded->count < count)
-	{
-		GateRows *other =
-			gate_run(&usage_event_other, EXPECT_AT_MOST_ONE, gate_array(c.tenants, count, UUIDOID),
-					 gate_array(c.ids, count, TEXTOID), gate_array(c.hashes, count, BYTEAOID));
-
-		if (other->count > 0)
-			event_refuse_other(row_text(other, 0, 0), DatumGetByteaPP(row_datum(other, 0, 1)),
-							   DatumGetByteaPP(row_datum(other, 0, 2)));
-	}
-	tell(events, count, recorded);
+	for (int i = 0; i < count; i++)
+		pointers[i] = &events[i];
+	event_write(pointers, count);
+	for (int i = 0; i < count; i++)
+		recorded += events[i].is_new;
 	ForceSyncCommit();
-	return recorded->count;
+	return recorded;
 }
 
 /* usage_record_batch(events jsonb) → (recorded bigint, repeated bigint) */

@@ -2,10 +2,8 @@
  * usage/event.c
  *		Usage events: what the application reports, once and for ever.
  *
- * An event is known by tenant and id.  Claiming the id and writing the event are one
- * statement: were they two, a failure between them would leave an id that is taken by
- * nothing.  The same event again returns the row that is there; another event under
- * the same id is an error, never silence.
+ * An event is known by tenant and id.  The same event again returns the row that is there;
+ * another event under the same id is an error, never silence.
  */
 #include "postgres.h"
 
@@ -19,6 +17,7 @@
 #include "core/money.h"
 #include "crypto/digest.h"
 #include "usage/event.h"
+#include "usage/store.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -33,65 +32,27 @@
 /* What the metrics that take events ask of one. */
 GATE_LATEST(metric_rules, "SELECT m.name, m.aggregation, m.property FROM tenancy.metric m"
 						  " WHERE m.source = 'event'");
-GATE_STATEMENT(usage_event_claim,
-			   "INSERT INTO tenancy.usage_event AS e (tenant_id, event_id, metric, quantity,"
-			   "    occurred_at, recorded_at, properties, payload_hash)"
-			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-			   " ON CONFLICT (tenant_id, event_id) DO NOTHING RETURNING e",
-			   UUIDOID, TEXTOID, TEXTOID, NUMERICOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID,
-			   BYTEAOID);
-GATE_STATEMENT(usage_event_get,
-			   "SELECT e, e.payload_hash FROM tenancy.usage_event e"
-			   " WHERE e.tenant_id = $1 AND e.event_id = $2 FOR KEY SHARE",
-			   UUIDOID, TEXTOID);
-GATE_STATEMENT(usage_event_cancel,
-			   "UPDATE tenancy.usage_event AS e SET cancelled_at = coalesce(e.cancelled_at, $3)"
-			   " WHERE e.tenant_id = $1 AND e.event_id = $2 RETURNING e, e.metric",
-			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
-
 /*
  * In canonical form: numeric and jsonb print one text for one value.  A time that is the
  * transaction's own is the default of the argument, and another one when the event comes
  * again; it is not part of what was said.
  */
-static bytea *
-hash_payload(const char *metric, Numeric quantity, TimestampTz occurred_at, Jsonb *properties)
+static void
+hash_payload(UsageEvent *event)
 {
 	Digest digest;
-	Datum normalized = DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(quantity));
+	Datum normalized = DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(event->quantity));
 
 	digest_begin(&digest);
-	digest_add_text(&digest, metric);
+	digest_add_text(&digest, event->metric);
 	digest_add_text(&digest, DatumGetCString(DirectFunctionCall1(numeric_out, normalized)));
-	if (occurred_at == GetCurrentTransactionStartTimestamp())
+	if (event->occurred_at == GetCurrentTransactionStartTimestamp())
 		digest_add_text(&digest, NULL);
 	else
-		digest_add(&digest, &occurred_at, sizeof(occurred_at));
-	digest_add_text(&digest, JsonbToCString(NULL, &properties->root, VARSIZE(properties)));
-	return digest_end(&digest);
-}
-
-void
-event_refuse_other(const char *event_id, const bytea *kept, const bytea *hash)
-{
-	ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
-			errmsg("usage event \"%s\" was recorded with another content", event_id),
-			errdetail("Digest of the recorded content: %s; of this one: %s.", digest_hex(kept),
-					  digest_hex(hash)),
-			errhint("An event is corrected by usage_cancel() and a new event."));
-}
-
-static Datum
-existing_event(const UsageEvent *event)
-{
-	GateRows *rows = gate_run(&usage_event_get, EXPECT_ONE, gate_uuid(&event->tenant),
-							  gate_text(event->event_id));
-	bytea *kept = DatumGetByteaPP(row_datum(rows, 0, 1));
-
-	if (VARSIZE_ANY_EXHDR(kept) != DIGEST_LENGTH ||
-		memcmp(VARDATA_ANY(kept), VARDATA_ANY(event->hash), DIGEST_LENGTH) != 0)
-		event_refuse_other(event->event_id, kept, event->hash);
-	return row_datum(rows, 0, 0);
+		digest_add(&digest, &event->occurred_at, sizeof(event->occurred_at));
+	digest_add_text(&digest,
+					JsonbToCString(NULL, &event->properties->root, VARSIZE(event->properties)));
+	digest_end_short(&digest, &event->payload_hash);
 }
 
 static UsageEventListener listener = NULL;
@@ -100,14 +61,6 @@ void
 usage_set_event_listener(UsageEventListener wants)
 {
 	listener = wants;
-}
-
-void
-event_tell(const UsageEvent *event)
-{
-	if (listener != NULL)
-		listener(&event->tenant, event->metric, event->aggregation, event->quantity,
-				 event->occurred_at);
 }
 
 /* The metrics that take events, kept until one changes. */
@@ -180,6 +133,14 @@ require_measurable(const UsageEvent *event, const MetricRule *rule, const char *
 }
 
 void
+event_tell(const UsageEvent *event)
+{
+	if (listener != NULL)
+		listener(&event->tenant, event->metric, find_metric(event->metric)->aggregation,
+				 event->quantity, event->occurred_at);
+}
+
+void
 event_prepare(UsageEvent *event, const char *place)
 {
 	const MetricRule *rule;
@@ -203,11 +164,10 @@ event_prepare(UsageEvent *event, const char *place)
 				errmsg("argument \"%sproperties\" must be a JSON object", place));
 	rule = find_metric(event->metric);
 	require_measurable(event, rule, place);
-	event->aggregation = pstrdup(rule->aggregation);
-	event->hash =
-		hash_payload(event->metric, event->quantity, event->occurred_at, event->properties);
 	if (event->event_id == NULL)
 		event->event_id = id_text(id_new());
+	event_hash_id(event->event_id, &event->id_hash);
+	hash_payload(event);
 }
 
 /*
@@ -224,20 +184,14 @@ TENANCY_FUNCTION(usage_record)
 		.occurred_at = required_timestamptz(fcinfo, 4, "occurred_at"),
 		.properties = optional_jsonb(fcinfo, 5),
 	};
-	GateRows *rows;
+	UsageEvent *pointer = &event;
 
 	event_prepare(&event, "");
-	rows =
-		gate_run(&usage_event_claim, EXPECT_AT_MOST_ONE, gate_uuid(&event.tenant),
-				 gate_text(event.event_id), gate_text(event.metric), gate_numeric(event.quantity),
-				 gate_timestamptz(event.occurred_at), gate_timestamptz(clock_wall()),
-				 gate_jsonb(event.properties), gate_datum(PointerGetDatum(event.hash)));
-	if (rows->count == 1)
-		event_tell(&event);
+	event_write(&pointer, 1);
 
 	/* What is billed is on disk when the caller hears of it. */
 	ForceSyncCommit();
-	PG_RETURN_DATUM(rows->count == 1 ? row_datum(rows, 0, 0) : existing_event(&event));
+	PG_RETURN_DATUM(event.is_new ? event_make_row(&event) : event_get_row(&event));
 }
 
 /* usage_cancel(tenant regtenant, event_id text) → tenancy.usage_event */
@@ -248,11 +202,7 @@ TENANCY_FUNCTION(usage_cancel)
 	GateRows *rows;
 
 	(void) registry_get(tenant);
-	rows = gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_text(event_id),
-					gate_timestamptz(clock_wall()));
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("usage event \"%s\" does not exist", event_id));
+	rows = event_cancel(tenant, event_id);
 	if (listener != NULL)
 		listener(tenant, row_text(rows, 0, 1), NULL, NULL, 0);
 	ForceSyncCommit();

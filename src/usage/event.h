@@ -21,22 +21,37 @@ typedef struct UsageEvent
 	Numeric quantity;
 	TimestampTz occurred_at;
 	Jsonb *properties;
-	const char *aggregation; /* from here on set by event_prepare() */
-	bytea *hash;
+	/* set by event_prepare() */
+	pg_uuid_t id_hash; /* in the table of identities, as is the next */
+	pg_uuid_t payload_hash;
+	/* set by event_write() */
+	TimestampTz recorded_at;
+	bool is_new;
 } UsageEvent;
 
 /*
- * Check what can be checked without the table of events, and fill in the rest.  Errors as
+ * Check what can be checked without the tables of events, and fill in the rest.  Errors as
  * usage_record() has them; "place" names the event in them, as in "events[3]", or is "".
  */
 extern void event_prepare(UsageEvent *event, const char *place);
 
-/* Raise 23505: another event has that id. */
-extern pg_noreturn void event_refuse_other(const char *event_id, const bytea *kept,
-										   const bytea *hash);
+/*
+ * Claim the identities of events and write those that were free.  The others must have the
+ * payload that was recorded, or 23505 is raised.  Reorders the pointers.
+ */
+extern void event_write(UsageEvent **events, int count);
 
 /* Tell who listens: the event is in this transaction, and was not before. */
 extern void event_tell(const UsageEvent *event);
+
+/*
+ * The row of an event that event_write() found to be there, as a datum.  Where retention has
+ * taken it, what was said again, with a null recorded_at.
+ */
+extern Datum event_get_row(const UsageEvent *event);
+
+/* The row that event_write() has written, as a datum. */
+extern Datum event_make_row(const UsageEvent *event);
 
 /*
  * Who wants to know of each usage event that was not recorded before, in its transaction;

@@ -18,11 +18,13 @@ CREATE FUNCTION conflict_detail() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE d text;
 BEGIN PERFORM usage_record('acme', 'api_calls', 9, 'r1'); RETURN NULL;
 EXCEPTION WHEN unique_violation THEN GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL; RETURN d; END $$;
-SELECT matches(conflict_detail(), '[0-9a-f]{64}.*[0-9a-f]{64}', 'the detail gives both digests');
-SELECT matches(conflict_detail(), (SELECT encode(payload_hash, 'hex') FROM tenancy.usage_event WHERE event_id = 'r1'), 'one of them the recorded one');
+SELECT matches(conflict_detail(), '[0-9a-f]{32}.*[0-9a-f]{32}', 'the detail gives both digests');
+SELECT matches(conflict_detail(), (SELECT replace(k.payload_hash::text, '-', '') FROM tenancy.usage_event_key k), 'one of them the recorded one');
 
 -- BLAKE2b-256 (RFC 7693) of the canonical form, which another program can make
-SELECT is((SELECT octet_length(payload_hash) FROM tenancy.usage_event WHERE event_id = 'r1'), 32, 'a digest has 32 bytes');
+-- printf '\x02\0\0\0\0\0\0\0r1' | b2sum -l 256 | cut -c 1-32; the same of "api_calls", "3", no time, "{}", each behind its length
+SELECT is((SELECT replace(id_hash::text, '-', '') FROM tenancy.usage_event_key), '04e080cacfe90d03679ba356d93ec6dd', 'the hash of an id');
+SELECT is((SELECT replace(payload_hash::text, '-', '') FROM tenancy.usage_event_key), 'c35fbe60edb6a0ac22787b6cdf097471', 'the hash of what was said');
 SELECT usage_record('acme', 'api_calls', 1.50, 'n1', '2026-01-01 00:00+00', '{"a": 1, "b": [2]}') \g /dev/null
 SELECT lives_ok($$SELECT usage_record('acme', 'api_calls', 1.5, 'n1', '2026-01-01 05:30+05:30', '{"b":[2],"a":1}')$$, 'one value has one form');
 
@@ -30,6 +32,20 @@ SELECT lives_ok($$SELECT usage_record('acme', 'api_calls', 1.5, 'n1', '2026-01-0
 SELECT is((SELECT count(DISTINCT event_id) FROM generate_series(1, 3) g, usage_record('acme', 'api_calls', g)), 3::bigint, 'without an id each is a new one');
 SELECT lives_ok(format('SELECT usage_record(%L, %L, 1, repeat(%L, 255))', 'acme', 'api_calls', 'x'), '255 bytes are an id');
 SELECT throws_ok(format('SELECT usage_record(%L, %L, 1, repeat(%L, 256))', 'acme', 'api_calls', 'x'), '22023', NULL, '256 are not');
+
+-- a row is in the partition of its month, and in every index that the table has
+CREATE INDEX later_idx ON tenancy.usage_event (event_id, lower(metric));
+SELECT count(*) FROM generate_series(0, 23) m, usage_record('acme', 'api_calls', 1, 'month' || m, '2024-01-31 23:30-01'::timestamptz + m * interval '1 month') \g /dev/null
+SELECT results_eq($$SELECT tableoid::regclass::text, count(*) FROM tenancy.usage_event WHERE event_id ~ '^month' GROUP BY 1 ORDER BY 1$$,
+    $$SELECT 'tenancy.usage_event_' || lpad(m::text, 2, '0'), 2::bigint FROM generate_series(1, 12) m$$, 'two years have two rows a month');
+SELECT is_empty($$SELECT * FROM tenancy.usage_event e WHERE to_char(occurred_at AT TIME ZONE 'UTC', 'MM') <> right(tableoid::regclass::text, 2)$$, 'none is in the wrong one');
+SET enable_seqscan = off;
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE event_id = 'month7' AND lower(metric) = 'api_calls'), 1::bigint, 'an index that somebody added has it');
+RESET enable_seqscan;
+DROP INDEX tenancy.later_idx;
+BEGIN READ ONLY;
+SELECT throws_ok($$SELECT usage_record('acme', 'api_calls')$$, '25006', NULL, 'nothing is recorded in a transaction that only reads');
+COMMIT;
 
 -- quantities
 SELECT lives_ok($$SELECT usage_record('acme', 'api_calls', -2)$$, 'a sum can be taken back from');

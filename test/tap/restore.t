@@ -37,6 +37,8 @@ kept|shared" "the tenant is entered and finds its rows"
 	is "$(sql "SELECT * FROM billing_run('2026-03-01 00:00+00')" "$1")" "0|0|0|{}" "nothing is billed twice"
 	is "$(sql "SELECT invoices, failed FROM billing_run('2026-04-01 00:00+00')" "$1")" "2|0" "and the next month once"
 	like "$(sql "UPDATE tenancy.invoice SET total = 0" "$1")" 55000 "invoices are as immutable as before"
+	is "$(sql "SELECT quantity, recorded_at < now() - interval '1 second' FROM usage_record('acme', 'users', 53, 'u1', '2026-01-10 00:00+00')" "$1")" "53|t" "an event that comes again is recognised"
+	like "$(sql "SELECT usage_record('acme', 'users', 54, 'u1', '2026-01-10 00:00+00')" "$1")" 23505 "and another one under its id"
 	is "$(sql "SELECT slug FROM tenant_create('new', template => 'portal')" "$1")" new "a tenant is made of the template"
 }
 

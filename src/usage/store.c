@@ -1,0 +1,293 @@
+/*
+ * usage/store.c
+ *		Where usage events are kept: their identities for ever, their rows by month.
+ *
+ * An event is known by tenant and id.  tenancy.usage_event_key has a short row for every id
+ * that was ever taken: hashes of the id and of what was said under it.  The rows themselves
+ * are in a partition for each month of the year, which retention can empty (retention.c)
+ * without an id becoming free.  Identity and row are written together, by rows and not by
+ * statements (gate_insert.c): were they two steps of a client, a failure between them would
+ * leave an id that is taken by nothing.
+ *
+ * Lock rules.  Identities are claimed in the order of tenant and hash, so that two batches
+ * wait for one another and never in a circle.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "core/clock.h"
+#include "crypto/digest.h"
+#include "usage/event.h"
+#include "usage/store.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "funcapi.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+GATE_STATEMENT(usage_event_other,
+			   "SELECT u.ordinal::integer, k.payload_hash"
+			   "  FROM unnest($1, $2, $3) WITH ORDINALITY"
+			   "    AS u(tenant_id, id_hash, payload_hash, ordinal)"
+			   "  LEFT JOIN tenancy.usage_event_key k USING (tenant_id, id_hash)"
+			   " WHERE k.payload_hash IS DISTINCT FROM u.payload_hash ORDER BY 1 LIMIT 1",
+			   UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID);
+/* Each of the two partial indexes knows one half. */
+#define EVENT_OF_KEY(condition)                                                                    \
+	"SELECT e, e.metric FROM tenancy.usage_event_key k"                                            \
+	"  JOIN tenancy.usage_event e"                                                                 \
+	"    ON e.tenant_id = k.tenant_id AND e.event_id = $3 AND e.occurred_at = k.occurred_at"       \
+	"   AND " EVENT_MONTH("e") " = " EVENT_MONTH(                                                  \
+		"k") ""                                                                                    \
+			 "   AND e.metric = ANY (CASE WHEN $4 IS NULL THEN ARRAY(SELECT m.name FROM "          \
+			 "tenancy.metric m)"                                                                   \
+			 "                            ELSE ARRAY[$4] END)"                                     \
+			 " WHERE k.tenant_id = $1 AND k.id_hash = $2 AND e.cancelled_at " condition
+GATE_STATEMENT(usage_event_get, EVENT_OF_KEY("IS NULL") " UNION ALL " EVENT_OF_KEY("IS NOT NULL"),
+			   UUIDOID, UUIDOID, TEXTOID, TEXTOID);
+GATE_STATEMENT(usage_event_cancel,
+			   "UPDATE tenancy.usage_event AS e SET cancelled_at = $4"
+			   "  FROM tenancy.usage_event_key k"
+			   " WHERE k.tenant_id = $1 AND k.id_hash = $2 AND e.tenant_id = k.tenant_id"
+			   "   AND e.event_id = $3 AND e.occurred_at = k.occurred_at"
+			   "   AND " EVENT_MONTH("e") " = " EVENT_MONTH(
+				   "k") ""
+						"   AND e.metric = ANY (ARRAY(SELECT m.name FROM tenancy.metric m))"
+						"   AND e.cancelled_at IS NULL",
+			   UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(usage_event_known,
+			   "SELECT FROM tenancy.usage_event_key k WHERE k.tenant_id = $1 AND k.id_hash = $2",
+			   UUIDOID, UUIDOID);
+
+/* Columns of tenancy.usage_event_key. */
+enum
+{
+	KEY_TENANT_ID,
+	KEY_ID_HASH,
+	KEY_PAYLOAD_HASH,
+	KEY_OCCURRED_AT,
+	KEY_COLUMNS
+};
+
+/* Columns of tenancy.usage_event. */
+enum
+{
+	EVENT_TENANT_ID,
+	EVENT_EVENT_ID,
+	EVENT_METRIC,
+	EVENT_QUANTITY,
+	EVENT_OCCURRED_AT,
+	EVENT_RECORDED_AT,
+	EVENT_PROPERTIES,
+	EVENT_CANCELLED_AT,
+	EVENT_COLUMNS
+};
+
+int
+event_month(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("timestamp out of range"));
+	return tm.tm_mon;
+}
+
+static int
+compare_events(const void *a, const void *b)
+{
+	const UsageEvent *one = *(const UsageEvent *const *) a;
+	const UsageEvent *other = *(const UsageEvent *const *) b;
+	int tenants = memcmp(one->tenant.data, other->tenant.data, UUID_LEN);
+
+	return tenants != 0 ? tenants : memcmp(one->id_hash.data, other->id_hash.data, UUID_LEN);
+}
+
+static bool
+claim(GateInsert *keys, const UsageEvent *event)
+{
+	static const bool nulls[KEY_COLUMNS] = {false};
+	Datum values[KEY_COLUMNS] = {
+		[KEY_TENANT_ID] = UUIDPGetDatum(&event->tenant),
+		[KEY_ID_HASH] = UUIDPGetDatum(&event->id_hash),
+		[KEY_PAYLOAD_HASH] = UUIDPGetDatum(&event->payload_hash),
+		[KEY_OCCURRED_AT] = TimestampTzGetDatum(event->occurred_at),
+	};
+
+	return gate_insert_row(keys, values, nulls);
+}
+
+static void
+fill_row(const UsageEvent *event, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, sizeof(bool) * EVENT_COLUMNS);
+	values[EVENT_TENANT_ID] = UUIDPGetDatum(&event->tenant);
+	values[EVENT_EVENT_ID] = CStringGetTextDatum(event->event_id);
+	values[EVENT_METRIC] = CStringGetTextDatum(event->metric);
+	values[EVENT_QUANTITY] = NumericGetDatum(event->quantity);
+	values[EVENT_OCCURRED_AT] = TimestampTzGetDatum(event->occurred_at);
+	values[EVENT_RECORDED_AT] = TimestampTzGetDatum(event->recorded_at);
+	values[EVENT_PROPERTIES] = JsonbPGetDatum(event->properties);
+	nulls[EVENT_RECORDED_AT] = !event->is_new;
+	nulls[EVENT_CANCELLED_AT] = true;
+}
+
+/* The partitions that are open, by month. */
+typedef struct Months
+{
+	GateInsert *insert[MONTHS_PER_YEAR + 1];
+} Months;
+
+static void
+write_row(Months *months, const UsageEvent *event)
+{
+	int month = event_month(event->occurred_at);
+	Datum values[EVENT_COLUMNS];
+	bool nulls[EVENT_COLUMNS];
+
+	if (months->insert[month] == NULL)
+	{
+		char table[NAMEDATALEN];
+
+		snprintf(table, sizeof(table), "usage_event_%02d", month);
+		months->insert[month] = gate_insert_begin(table);
+	}
+	fill_row(event, values, nulls);
+	(void) gate_insert_row(months->insert[month], values, nulls);
+}
+
+/* Of those that were there before, or are there twice among these, all must be the same. */
+static void
+require_same(UsageEvent *const *events, int count)
+{
+	Datum *tenants = palloc(sizeof(Datum) * count);
+	Datum *ids = palloc(sizeof(Datum) * count);
+	Datum *payloads = palloc(sizeof(Datum) * count);
+	const UsageEvent **repeated = palloc(sizeof(UsageEvent *) * count);
+	const UsageEvent *other;
+	GateRows *rows;
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (events[i]->is_new)
+			continue;
+		tenants[n] = UUIDPGetDatum(&events[i]->tenant);
+		ids[n] = UUIDPGetDatum(&events[i]->id_hash);
+		payloads[n] = UUIDPGetDatum(&events[i]->payload_hash);
+		repeated[n++] = events[i];
+	}
+	rows = gate_run(&usage_event_other, EXPECT_AT_MOST_ONE, gate_array(tenants, n, UUIDOID),
+					gate_array(ids, n, UUIDOID), gate_array(payloads, n, UUIDOID));
+	if (rows->count == 0)
+		return;
+	other = repeated[row_int32(rows, 0, 0) - 1];
+	/* Taken after the snapshot of this transaction was. */
+	if (row_is_null(rows, 0, 1))
+		ereport(ERROR, errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("could not serialize access due to concurrent update"));
+	ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+			errmsg("usage event \"%s\" was recorded with another content", other->event_id),
+			errdetail("Digest of the recorded content: %s; of this one: %s.",
+					  digest_short_hex(row_uuid(rows, 0, 1)),
+					  digest_short_hex(&other->payload_hash)),
+			errhint("An event is corrected by usage_cancel() and a new event."));
+}
+
+void
+event_write(UsageEvent **events, int count)
+{
+	TimestampTz now = clock_wall();
+	Months months = {0};
+	GateInsert *keys;
+	int repeated = 0;
+
+	if (count == 0)
+		return;
+	if (count > 1)
+		qsort(events, count, sizeof(UsageEvent *), compare_events);
+	keys = gate_insert_begin("usage_event_key");
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		events[i]->recorded_at = now;
+		events[i]->is_new = claim(keys, events[i]);
+		if (events[i]->is_new)
+			write_row(&months, events[i]);
+		else
+			repeated++;
+	}
+	for (int month = MONTHS_PER_YEAR; month > 0; month--)
+		if (months.insert[month] != NULL)
+			gate_insert_end(months.insert[month]);
+	gate_insert_end(keys);
+	if (repeated > 0)
+		require_same(events, count);
+	for (int i = 0; i < count; i++)
+		if (events[i]->is_new)
+			event_tell(events[i]);
+}
+
+Datum
+event_make_row(const UsageEvent *event)
+{
+	TupleDesc desc = lookup_rowtype_tupdesc(get_rel_type_id(extension_relation("usage_event")), -1);
+	Datum values[EVENT_COLUMNS];
+	bool nulls[EVENT_COLUMNS];
+	HeapTuple tuple;
+
+	if (desc->natts != EVENT_COLUMNS)
+		elog(ERROR, "table \"usage_event\" has %d columns", desc->natts);
+	fill_row(event, values, nulls);
+	tuple = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
+
+Datum
+event_get_row(const UsageEvent *event)
+{
+	GateRows *rows =
+		gate_run(&usage_event_get, EXPECT_AT_MOST_ONE, gate_uuid(&event->tenant),
+				 gate_uuid(&event->id_hash), gate_text(event->event_id), gate_text(event->metric));
+
+	return rows->count == 1 ? row_datum(rows, 0, 0) : event_make_row(event);
+}
+
+void
+event_hash_id(const char *event_id, pg_uuid_t *hash)
+{
+	Digest digest;
+
+	digest_begin(&digest);
+	digest_add_text(&digest, event_id);
+	digest_end_short(&digest, hash);
+}
+
+GateRows *
+event_cancel(const pg_uuid_t *tenant, const char *event_id)
+{
+	GateRows *rows;
+	pg_uuid_t id_hash;
+
+	event_hash_id(event_id, &id_hash);
+	(void) gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
+					gate_text(event_id), gate_timestamptz(clock_wall()));
+	rows = gate_run(&usage_event_get, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
+					gate_text(event_id), gate_null());
+	if (rows->count == 0 &&
+		gate_run(&usage_event_known, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash))
+				->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("usage event \"%s\" does not exist", event_id));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("usage event \"%s\" is not kept any more", event_id));
+	return rows;
+}
