@@ -1,24 +1,4 @@
-/* billing: subscriptions and invoices. */
-
-CREATE OR REPLACE FUNCTION @extschema@.subscription_create(
-    tenant @extschema@.regtenant, plan text, starts_at timestamptz DEFAULT now(), time_zone text DEFAULT 'UTC')
-RETURNS tenancy.subscription
-AS 'MODULE_PATHNAME', 'tenancy_subscription_create'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) IS
-'Subscribes a tenant to a plan, at the price in force at the start. tenant: slug or id. plan: id. starts_at: the anchor of all its periods. time_zone: the periods begin at civil times of this zone. Result: the row. Errors: 42704 unknown tenant or plan; 23505 the tenant has one that has not ended; 22023 unknown zone; 55000 the plan has no price then. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.subscription_create(@extschema@.regtenant, text, timestamptz, text) TO tenancy_admin;
-
-CREATE OR REPLACE FUNCTION @extschema@.subscription_cancel(
-    subscription uuid, reason text DEFAULT NULL, at_period_end boolean DEFAULT true)
-RETURNS tenancy.subscription
-AS 'MODULE_PATHNAME', 'tenancy_subscription_cancel'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) IS
-'Cancels a subscription. subscription: id. reason: for the record. at_period_end: whether it runs to the end of its period, or ends now with the base price billed to the second. Result: the row. Errors: 42704 unknown subscription; 55000 in another state. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.subscription_cancel(uuid, text, boolean) TO tenancy_admin;
+/* billing: invoices, credit notes, runs. */
 
 CREATE OR REPLACE FUNCTION @extschema@.invoice_generate(
     tenant @extschema@.regtenant, period tstzrange DEFAULT NULL)
@@ -26,7 +6,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
-'Drafts the invoice of the next period of a tenant that has ended. tenant: slug or id. period: the period expected, or null; one whose invoices are all void is billed anew. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, or of items that are to be billed once. tenant: slug or id. period: the period expected, or null; one whose invoices are all void is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
 
@@ -49,6 +29,37 @@ COMMENT ON FUNCTION @extschema@.invoice_void(uuid, text) IS
 'Voids an open invoice; it keeps its number. invoice: id. reason: for the record. Result: the row. Errors: 42704 unknown invoice; 55000 in another state. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_void(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_void(uuid, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_preview(
+    tenant @extschema@.regtenant, at timestamptz DEFAULT NULL)
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'tenancy_invoice_preview'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_preview(@extschema@.regtenant, timestamptz) IS
+'What a billing run would invoice a tenant, by doing it and taking it back. tenant: slug or id. at: the moment to bill up to; when the next invoice is due, if null. Result: a list of documents as invoice_document() makes them. Errors: 42704 unknown tenant; those of the run. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_preview(@extschema@.regtenant, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_preview(@extschema@.regtenant, timestamptz) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_write_off(
+    invoice uuid, reason text)
+RETURNS tenancy.invoice
+AS 'MODULE_PATHNAME', 'tenancy_invoice_write_off'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_write_off(uuid, text) IS
+'Gives up an open invoice: what is due of it leaves the receivables. It can still be paid or made void. invoice: id. reason: for the record. Result: the row. Errors: 42704 unknown invoice; 55000 in another state. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_write_off(uuid, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_write_off(uuid, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.invoice_item_add(
+    tenant @extschema@.regtenant, description text, unit_price numeric, currency text, quantity numeric DEFAULT 1,
+    period tstzrange DEFAULT NULL, tax_rates text[] DEFAULT NULL)
+RETURNS tenancy.invoice_item
+AS 'MODULE_PATHNAME', 'tenancy_invoice_item_add'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.invoice_item_add(@extschema@.regtenant, text, numeric, text, numeric, tstzrange, text[]) IS
+'Bills a tenant something once, on its next invoice in the currency or by invoice_generate(). tenant: slug or id. description: as the line shows it. unit_price: negative for a credit. currency: of ISO 4217. quantity: times the price. period: when it was supplied; now when null. tax_rates: ids; those of the billing account when null. Result: the row. Errors: 42704 unknown tenant or rate; 22023. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_item_add(@extschema@.regtenant, text, numeric, text, numeric, tstzrange, text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_item_add(@extschema@.regtenant, text, numeric, text, numeric, tstzrange, text[]) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.invoice_explain(
     invoice uuid)
@@ -80,3 +91,40 @@ COMMENT ON FUNCTION @extschema@.billing_run(timestamptz) IS
 REVOKE ALL ON FUNCTION @extschema@.billing_run(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.billing_run(timestamptz) TO tenancy_admin;
 
+
+CREATE OR REPLACE FUNCTION tenancy.invoice_document(invoice uuid) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT pg_catalog.jsonb_build_object(
+               'id', i.id, 'number', i.number, 'state', i.state, 'purpose', i.purpose, 'currency', i.currency,
+               'subscription', i.subscription_id, 'period_start', i.period_start, 'period_end', i.period_end,
+               'issued_at', i.issued_at, 'due_at', i.due_at, 'seller', i.seller, 'customer', i.customer,
+               'subtotal', i.subtotal, 'discount', i.discount, 'tax', i.tax, 'inclusive_tax', i.inclusive_tax,
+               'total', i.total, 'amount_applied', i.amount_applied, 'amount_credited', i.amount_credited,
+               'amount_paid', i.amount_paid, 'amount_due', i.amount_due,
+               'lines', coalesce((
+                   SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                              'position', l.position, 'kind', l.kind, 'description', l.description,
+                              'plan', l.plan, 'charge', l.charge, 'metric', l.metric, 'quantity', l.quantity,
+                              'unit', l.unit, 'unit_price', l.unit_price, 'amount', l.amount,
+                              'discount', l.discount, 'tax', l.tax, 'net', l.net, 'tax_rates', l.tax_rates,
+                              'period_start', l.period_start, 'period_end', l.period_end, 'trace', l.trace)
+                              ORDER BY l.position)
+                     FROM tenancy.invoice_line l WHERE l.invoice_id = i.id), '[]'),
+               'discounts', coalesce((
+                   SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                              'coupon', d.coupon, 'description', d.description, 'amount', d.amount)
+                              ORDER BY d.position)
+                     FROM tenancy.invoice_discount d WHERE d.invoice_id = i.id), '[]'),
+               'taxes', coalesce((
+                   SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                              'rate', x.tax_rate, 'name', x.name, 'percentage', x.percentage,
+                              'category', x.category, 'is_inclusive', x.is_inclusive, 'reason', x.reason,
+                              'base', x.base, 'amount', x.amount) ORDER BY x.position)
+                     FROM tenancy.invoice_tax x WHERE x.invoice_id = i.id), '[]'))
+      FROM tenancy.invoice i WHERE i.id = invoice_document.invoice;
+END;
+COMMENT ON FUNCTION tenancy.invoice_document(uuid) IS
+'An invoice with all its parts as one document. invoice: id. Result: null for an unknown one, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION tenancy.invoice_document(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.invoice_document(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;

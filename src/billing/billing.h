@@ -1,14 +1,25 @@
 /*
  * billing/billing.h
- *		Plans, subscriptions and invoices.
+ *		Invoices: making, issuing and settling them.
  */
 #pragma once
 
 #include "postgres.h"
 
+#include "billing/batch.h"
 #include "catalog/gate.h"
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
+
+/* What invoices keep of legal entity e, and of billing account a of tenant t. */
+#define INVOICE_SELLER                                                                             \
+	"pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('legal_entity', e.id, 'name', "    \
+	"e.name, 'address', e.address, 'country', e.country, 'tax_id', e.tax_id, 'email', e.email, "   \
+	"'bank_account', e.bank_account))"
+#define INVOICE_CUSTOMER                                                                           \
+	"pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('slug', t.slug, 'name', "          \
+	"coalesce(a.name, t.name), 'address', coalesce(a.address, '{}'), 'country', a.country, "       \
+	"'tax_id', a.tax_id, 'email', a.email))"
 
 typedef struct BillingTotal
 {
@@ -21,37 +32,108 @@ typedef struct BillingResult
 {
 	int64 invoices;
 	int64 lines;
+	int64 subscriptions; /* looked at */
 	BillingTotal *currencies;
 	int currency_count;
-	int64 failed; /* subscriptions */
+	int64 failed; /* tenants */
 	pg_uuid_t *failed_ids;
 	MemoryContext context; /* of the lists */
 } BillingResult;
 
 /*
- * Invoice and finalize every period that has ended by "at".  A subscription that fails
- * is recorded in tenancy.billing_failure and does not stop the others.  Drafts that
- * were there before stay drafts.
+ * Invoice and finalize all that is due by "at".  A tenant that fails is recorded in
+ * tenancy.billing_failure and does not stop the others.  Drafts that were there before stay
+ * drafts.
  */
 extern BillingResult billing_run(TimestampTz at);
 
-/* Draft the next ended period of one subscription, without finalizing it. */
-extern void bill_subscription(const pg_uuid_t *subscription, TimestampTz at);
+/* Bill a batch, in the current memory context; "alone" as for batch_add_pending(). */
+extern Batch *billing_batch(const BatchRequest *request, WriteMode mode, bool alone);
 
-/* Draft the period of a void invoice anew, unless it has another invoice by now. */
-extern void bill_period_again(const pg_uuid_t *subscription, const pg_uuid_t *void_invoice);
+/* No transaction that may still record usage began before: see tenancy.invoice.usage_cutoff. */
+extern TimestampTz billing_usage_cutoff(void);
+
+/* An invoice that has just been issued, open unless it is over nothing. */
+typedef struct IssuedInvoice
+{
+	pg_uuid_t id;
+	pg_uuid_t tenant;
+	char *legal_entity;
+	char *currency;
+	char *number;
+	Numeric total;    /* negative: the seller owes it */
+	Numeric tax;      /* in all: on top of amounts and within them */
+	Numeric deferred; /* net, for what is still to come */
+	TimestampTz issued_at;
+	TimestampTz due_at;
+	int64 line_count;
+} IssuedInvoice;
 
 /*
- * Number and open the drafts of an array of ids, by period; one row a currency: its code, the
- * number of invoices, that of their lines, and the total.  Locks the series until commit.
+ * Post what was issued to the ledger and tell the outbox; then let the credit of the tenants
+ * pay for it, and make credit of totals below zero.
  */
-extern GateRows *invoices_finalize(NullableDatum ids);
+extern void invoices_issued(const IssuedInvoice *invoices, int count);
 
-/* The rows tenancy.invoice and tenancy.subscription as composite datums. */
+/* What changes what is due of an invoice; each has a column of its own. */
+typedef enum SettleKind
+{
+	SETTLE_APPLIED,  /* credit of the tenant; negative: given to it */
+	SETTLE_CREDITED, /* a credit note */
+	SETTLE_PAID      /* a payment; negative: a refund, or one that was taken back */
+} SettleKind;
+
+/*
+ * Add an amount to what is settled of an invoice, locked; it becomes paid when nothing is due,
+ * and open again when something is.  Posts nothing: the caller does.  Errors: 42704; 55000 a
+ * draft or void invoice, or more than is due (the caller keeps what is too much).  Result: what
+ * is due then.
+ */
+extern Numeric invoice_settle(const pg_uuid_t *invoice, SettleKind kind, Numeric amount);
+
+/* The same for many invoices in one statement: open ones, never more than is due. */
+extern void invoices_settle(SettleKind kind, const pg_uuid_t *invoices, const Numeric *amounts,
+							int count);
+
+/* An invoice as its row says, locked. */
+typedef struct Invoice
+{
+	pg_uuid_t id;
+	pg_uuid_t tenant;
+	char *legal_entity;
+	pg_uuid_t *subscription; /* NULL for several or none */
+	char *number;            /* or its id, of a draft */
+	char *state;
+	char *currency;
+	Numeric total;
+	Numeric amount_applied;
+	Numeric amount_credited;
+	Numeric amount_paid;
+	Numeric amount_due;
+	TimestampTz issued_at; /* DT_NOBEGIN for a draft */
+	TimestampTz due_at;
+} Invoice;
+
+/* 42704 where there is none. */
+extern Invoice *invoice_lock(const pg_uuid_t *id);
+
+/* The state that an event leads to; 55000 where there is no such move. */
+extern const char *invoice_after(const Invoice *invoice, const char *event);
+
+/* Move it along its state machine, as invoice_after() says. */
+extern void invoice_move(Invoice *invoice, const char *event, const char *reason);
+
+/* Number, open and post drafts; the same as a run does with what it has not written yet. */
+extern void invoices_finalize(const pg_uuid_t *ids, int count);
+
+/* The first of "count" numbers of a series, in the order of calls; locks it until commit. */
+extern int64 series_take(const char *series, int count);
+extern char *series_number(const char *series, int width, int64 number);
+
+/* The row tenancy.invoice as a composite datum. */
 extern Datum invoice_row(const pg_uuid_t *invoice);
-extern Datum subscription_row(const pg_uuid_t *subscription);
 
 /* In the postmaster, from _PG_init. */
 extern void billing_init(void);
-extern void subscription_init(void);
 extern void invoice_init(void);
+extern void invoice_events_init(void);

@@ -2,10 +2,10 @@
  * billing/immutable.c
  *		The trigger that keeps what was issued as it was, whoever asks.
  *
- * A finalized invoice changes in its state, the
- * reason for it and the time of payment alone; its lines not at all, and none can be
- * added: their number is fixed and each position is taken.  (That rule lets a restore
- * put back the lines of a finalized invoice.)
+ * A finalized invoice changes in its state and in what is settled of it alone; its lines, taxes
+ * and discounts not at all, and none can be added: the invoice says how many there are, and
+ * each position is taken.  (That rule lets a restore put them back.)  A credit note does not
+ * change.
  */
 #include "postgres.h"
 
@@ -14,13 +14,16 @@
 #include "core/id.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
+#include "storage/proc.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 
 GATE_LOOKUP(invoice_is_final,
-			"SELECT i.line_count FROM tenancy.invoice i WHERE i.id = $1 AND i.state <> 'draft'",
+			"SELECT i.line_count, i.tax_count, i.discount_count FROM tenancy.invoice i"
+			" WHERE i.id = $1 AND i.state <> 'draft'",
 			UUIDOID);
 
 static void
@@ -28,7 +31,8 @@ refuse(const char *what)
 {
 	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("%s cannot be changed", what), errdetail("What was issued stays as it was."),
-			errhint("An invoice is corrected by invoice_void() and a new one."));
+			errhint("An invoice is corrected by credit_note_create(), or by invoice_void() and a "
+					"new one."));
 }
 
 static Datum
@@ -72,7 +76,9 @@ is_same_but_for(HeapTuple a, HeapTuple b, TupleDesc desc, const char *const *exc
 static void
 check_invoice(TriggerData *trigger, TupleDesc desc)
 {
-	static const char *const may_change[] = {"state", "state_reason", "paid_at", NULL};
+	static const char *const may_change[] = {
+		"state",           "state_reason", "paid_at",    "amount_applied",
+		"amount_credited", "amount_paid",  "amount_due", NULL};
 	bool isnull;
 	char *state = TextDatumGetCString(column(trigger->tg_trigtuple, desc, "state", &isnull));
 
@@ -83,18 +89,58 @@ check_invoice(TriggerData *trigger, TupleDesc desc)
 		refuse("a finalized invoice");
 }
 
+/* The parts of invoices, and where the invoice says how many it has. */
+static const struct
+{
+	const char *table;
+	const char *part;
+	int count_column; /* of invoice_is_final */
+} parts[] = {
+	{"invoice_line", "a line of a finalized invoice", 0},
+	{"invoice_tax", "a tax of a finalized invoice", 1},
+	{"invoice_discount", "a discount of a finalized invoice", 2},
+};
+
+/*
+ * How many parts of a kind the invoice has; -1 for a draft.  Many lines of an invoice are
+ * written by one command, which cannot finalize it, too: the answer is kept that long.
+ */
+static int32
+count_of(const pg_uuid_t *invoice, int count_column)
+{
+	static struct
+	{
+		pg_uuid_t invoice;
+		LocalTransactionId transaction;
+		CommandId command;
+		int32 counts[3];
+	} last;
+	CommandId command = GetCurrentCommandId(false);
+	GateRows *rows;
+
+	if (last.transaction == MyProc->lxid && last.command == command &&
+		id_equal(&last.invoice, invoice))
+		return last.counts[count_column];
+	rows = gate_run(&invoice_is_final, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
+	for (int i = 0; i < lengthof(last.counts); i++)
+		last.counts[i] = rows->count == 1 ? row_int32(rows, 0, i) : -1;
+	last.invoice = *invoice;
+	last.command = command;
+	last.transaction = MyProc->lxid;
+	return last.counts[count_column];
+}
+
 static void
-check_line(TriggerData *trigger, TupleDesc desc, HeapTuple tuple)
+check_part(TriggerData *trigger, TupleDesc desc, HeapTuple tuple, const char *part,
+		   int count_column)
 {
 	bool isnull;
 	pg_uuid_t *invoice = DatumGetUUIDP(column(tuple, desc, "invoice_id", &isnull));
 	int32 position = DatumGetInt32(column(tuple, desc, "position", &isnull));
-	GateRows *rows = gate_run(&invoice_is_final, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
+	int32 count = count_of(invoice, count_column);
 
-	if (rows->count == 0)
-		return;
-	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || position > row_int32(rows, 0, 0))
-		refuse("a line of a finalized invoice");
+	if (count >= 0 && (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || position > count))
+		refuse(part);
 }
 
 /* tenancy.immutable_row() → trigger */
@@ -111,14 +157,17 @@ TENANCY_FUNCTION(immutable_row)
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		refuse(psprintf("table \"%s\"", table));
-
+	if (strncmp(table, "credit_note", strlen("credit_note")) == 0)
+		refuse("a credit note");
 	if (strcmp(table, "invoice") == 0)
 		check_invoice(trigger, desc);
-	else
+	for (int i = 0; i < lengthof(parts); i++)
 	{
-		check_line(trigger, desc, trigger->tg_trigtuple);
+		if (strcmp(table, parts[i].table) != 0)
+			continue;
+		check_part(trigger, desc, trigger->tg_trigtuple, parts[i].part, parts[i].count_column);
 		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-			check_line(trigger, desc, trigger->tg_newtuple);
+			check_part(trigger, desc, trigger->tg_newtuple, parts[i].part, parts[i].count_column);
 	}
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
 																	  : trigger->tg_trigtuple);

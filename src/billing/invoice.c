@@ -1,6 +1,6 @@
 /*
  * billing/invoice.c
- *		Single invoices: drafting, finalizing, voiding and explaining them.
+ *		Single invoices: drafting, finalizing, previewing, voiding, writing off.
  */
 #include "postgres.h"
 
@@ -9,119 +9,111 @@
 #include "catalog/registry.h"
 #include "context/context.h"
 #include "context/regtenant.h"
+#include "core/attempt.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
 #include "core/json.h"
 #include "core/money.h"
-#include "core/state.h"
+#include "credit/credit.h"
+#include "job/outbox.h"
+#include "ledger/ledger.h"
 
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/rangetypes.h"
-#include "utils/tuplestore.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 GATE_STATEMENT(invoice_whole_row, "SELECT i FROM tenancy.invoice i WHERE i.id = $1", UUIDOID);
 GATE_STATEMENT(invoice_of_period,
 			   "SELECT i.id FROM tenancy.invoice i"
 			   " WHERE i.tenant_id = $1 AND i.period_start = $2 AND i.period_end = $3"
-			   "   AND i.state <> 'void'",
+			   "   AND i.purpose = 'cycle' AND i.state <> 'void'"
+			   " ORDER BY i.id LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(subscription_next,
-			   "SELECT s.id, tenancy.period_boundary(s.starts_at, s.next_period, p.billing_period, "
-			   "s.time_zone),"
-			   "       least(s.ends_at, tenancy.period_boundary(s.starts_at, s.next_period + 1,"
-			   "                                                p.billing_period, s.time_zone))"
+			   "SELECT s.id, s.period_start, least(s.period_end, s.ends_at), s.bills_at"
 			   "  FROM tenancy.subscription s"
-			   "  JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = s.price_version AND "
-			   "p.currency = s.currency"
-			   " WHERE s.tenant_id = $1 AND s.state <> 'ended'",
-			   UUIDOID);
-GATE_STATEMENT(invoice_for_update,
-			   "SELECT i.state, coalesce(i.number, i.id::text), i.total FROM tenancy.invoice i"
-			   " WHERE i.id = $1 FOR UPDATE",
+			   " WHERE s.tenant_id = $1 AND s.bills_at IS NOT NULL"
+			   " ORDER BY s.bills_at, s.id LIMIT 1",
 			   UUIDOID);
 GATE_STATEMENT(invoice_void_of_period,
-			   "SELECT i.subscription_id, i.id FROM tenancy.invoice i"
+			   "SELECT i.id FROM tenancy.invoice i"
 			   " WHERE i.tenant_id = $1 AND i.period_start = $2 AND i.period_end = $3"
-			   "   AND i.state = 'void'"
+			   "   AND i.purpose = 'cycle' AND i.state = 'void'"
 			   " ORDER BY i.id DESC LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
-GATE_STATEMENT(
-	invoice_number_all,
-	"WITH ready AS ("
-	"    SELECT i.id, pg_catalog.row_number() OVER (ORDER BY i.period_start, i.id) AS place"
-	"      FROM tenancy.invoice i WHERE i.id = ANY ($1) AND i.state = 'draft'),"
-	" taken AS ("
-	"    INSERT INTO tenancy.invoice_series AS n (name, next_number)"
-	"    SELECT $2, 1 + pg_catalog.count(*) FROM ready HAVING pg_catalog.count(*) > 0"
-	"    ON CONFLICT (name) DO UPDATE SET next_number = n.next_number + excluded.next_number - 1"
-	"    RETURNING n.next_number - (SELECT pg_catalog.count(*) FROM ready) AS first),"
-	" issued AS ("
-	"    UPDATE tenancy.invoice AS i"
-	"       SET number = pg_catalog.format('%s-%s', $2,"
-	"               pg_catalog.lpad((t.first + r.place - 1)::text,"
-	"                   greatest(6, pg_catalog.length((t.first + r.place - 1)::text)), '0')),"
-	"           state = CASE WHEN i.total = 0 THEN 'paid' ELSE 'open' END,"
-	"           paid_at = CASE WHEN i.total = 0 THEN $3 END,"
-	"           issued_at = $3, due_at = $3 + interval '14 days'"
-	"      FROM ready r, taken t WHERE r.id = i.id"
-	"    RETURNING i.currency, i.line_count, i.total)"
-	" SELECT s.currency, pg_catalog.count(*), pg_catalog.sum(s.line_count), pg_catalog.sum(s.total)"
-	"   FROM issued s GROUP BY s.currency ORDER BY s.currency",
-	UUIDARRAYOID, TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(invoice_set_state,
-			   "UPDATE tenancy.invoice SET state = $2, state_reason = $3 WHERE id = $1", UUIDOID,
-			   TEXTOID, TEXTOID);
-GATE_LOOKUP(invoice_lines,
-			"SELECT l.position, l.description, l.quantity, l.unit, l.amount, l.trace, i.currency,"
-			"       i.tenant_id"
-			"  FROM tenancy.invoice i LEFT JOIN tenancy.invoice_line l ON l.invoice_id = i.id"
-			" WHERE i.id = $1 ORDER BY l.position",
-			UUIDOID);
-
-static const StateMove moves[] = {
-	{"draft", "finalize", "open"},
-	{"draft", "finalize at zero", "paid"},
-	{"open", "pay", "paid"},
-	{"open", "void", "void"},
-	{"open", "write off", "uncollectible"},
-	{"uncollectible", "pay", "paid"},
-	{"uncollectible", "void", "void"},
-};
-
-static StateMachine invoice_states = {
-	.name = "invoice",
-	.table = "tenancy.invoice",
-	.moves = moves,
-	.move_count = lengthof(moves),
-};
-
-#define SERIES "INV"
-
-void
-invoice_init(void)
-{
-	state_machine_register(&invoice_states);
-}
+/* The same lines once more; what has changed since comes as late usage. */
+GATE_STATEMENT(invoice_copy,
+			   "INSERT INTO tenancy.invoice (id, tenant_id, legal_entity, subscription_id, purpose,"
+			   "    state, period_number, period_start, period_end, currency, line_count, tax_count,"
+			   "    discount_count, subtotal, discount, tax, inclusive_tax, total, deferred,"
+			   "    usage_cutoff, payment_terms_days, created_at)"
+			   " SELECT $2, v.tenant_id, v.legal_entity, v.subscription_id, v.purpose, 'draft',"
+			   "        v.period_number, v.period_start, v.period_end, v.currency, v.line_count,"
+			   "        v.tax_count, v.discount_count, v.subtotal, v.discount, v.tax,"
+			   "        v.inclusive_tax, v.total, v.deferred, v.usage_cutoff, v.payment_terms_days, $3"
+			   "   FROM tenancy.invoice v WHERE v.id = $1",
+			   UUIDOID, UUIDOID, TIMESTAMPTZOID);
+GATE_STATEMENT(invoice_copy_lines,
+			   "INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, subscription_id,"
+			   "    item_line, plan, price_version, charge, kind, description, metric, quantity, unit,"
+			   "    unit_price, amount, discount, tax, net, tax_rates, period_start, period_end,"
+			   "    corrects, corrects_position, trace)"
+			   " SELECT $2, l.position, l.tenant_id, l.subscription_id, l.item_line, l.plan,"
+			   "        l.price_version, l.charge, l.kind, l.description, l.metric, l.quantity, l.unit,"
+			   "        l.unit_price, l.amount, l.discount, l.tax, l.net, l.tax_rates,"
+			   "        l.period_start, l.period_end, l.corrects, l.corrects_position, l.trace"
+			   "   FROM tenancy.invoice_line l WHERE l.invoice_id = $1",
+			   UUIDOID, UUIDOID);
+GATE_STATEMENT(invoice_copy_taxes,
+			   "INSERT INTO tenancy.invoice_tax (invoice_id, position, tenant_id, tax_rate, name,"
+			   "    percentage, category, is_inclusive, reason, base, amount)"
+			   " SELECT $2, x.position, x.tenant_id, x.tax_rate, x.name, x.percentage, x.category,"
+			   "        x.is_inclusive, x.reason, x.base, x.amount"
+			   "   FROM tenancy.invoice_tax x WHERE x.invoice_id = $1",
+			   UUIDOID, UUIDOID);
+GATE_STATEMENT(invoice_copy_discounts,
+			   "INSERT INTO tenancy.invoice_discount (invoice_id, position, tenant_id,"
+			   "    redemption_id, coupon, description, amount)"
+			   " SELECT $2, d.position, d.tenant_id, d.redemption_id, d.coupon, d.description, d.amount"
+			   "   FROM tenancy.invoice_discount d WHERE d.invoice_id = $1",
+			   UUIDOID, UUIDOID);
+/* What coupons lost to an invoice is theirs again, or is taken once more: $2 is 1 or -1. */
+GATE_STATEMENT(coupons_give_back,
+			   "UPDATE tenancy.coupon_redemption r"
+			   "   SET periods_left = r.periods_left + CASE WHEN r.amount_left IS NULL THEN $2"
+			   "                                            WHEN $2 > 0 AND r.periods_left = 0 THEN 1"
+			   "                                            WHEN $2 < 0 AND r.amount_left = d.amount THEN -1"
+			   "                                            ELSE 0 END,"
+			   "       amount_left = r.amount_left + $2 * d.amount,"
+			   "       state = CASE WHEN r.state = 'revoked' THEN r.state"
+			   "                    WHEN $2 > 0 THEN 'active'"
+			   "                    WHEN r.periods_left = 1 AND coalesce(r.amount_left = d.amount, true)"
+			   "                    THEN 'used_up' ELSE r.state END"
+			   "  FROM (SELECT v.redemption_id, pg_catalog.sum(v.amount) AS amount"
+			   "          FROM tenancy.invoice_discount v WHERE v.invoice_id = $1"
+			   "         GROUP BY v.redemption_id) d"
+			   " WHERE r.id = d.redemption_id",
+			   UUIDOID, INT4OID);
+GATE_STATEMENT(items_give_back,
+			   "UPDATE tenancy.invoice_item SET invoice_id = NULL WHERE invoice_id = $1", UUIDOID);
+GATE_STATEMENT(item_insert,
+			   "INSERT INTO tenancy.invoice_item AS i (id, tenant_id, currency, description, quantity,"
+			   "    unit_price, tax_rates, period_start, period_end, created_at)"
+			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING i",
+			   UUIDOID, UUIDOID, TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTARRAYOID,
+			   TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_LOOKUP(unknown_rate,
+			"SELECT u.id FROM unnest($1) AS u(id)"
+			" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = u.id AND r.active) LIMIT 1",
+			TEXTARRAYOID);
+GATE_STATEMENT(invoice_as_document, "SELECT tenancy.invoice_document($1)", UUIDOID);
 
 Datum
 invoice_row(const pg_uuid_t *invoice)
 {
 	return row_datum(gate_run(&invoice_whole_row, EXPECT_ONE, gate_uuid(invoice)), 0, 0);
-}
-
-static GateRows *
-lock_invoice(const pg_uuid_t *invoice)
-{
-	GateRows *rows = gate_run(&invoice_for_update, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
-
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("invoice \"%s\" does not exist", id_text(invoice)));
-	return rows;
 }
 
 static void
@@ -141,153 +133,270 @@ read_period(FunctionCallInfo fcinfo, int n, TimestampTz *starts, TimestampTz *en
 	*ends = DatumGetTimestampTz(upper.val);
 }
 
+/* The period of a void invoice is billed anew. */
+static pg_uuid_t *
+bill_again(const pg_uuid_t *void_invoice)
+{
+	pg_uuid_t *id = id_new();
+
+	gate_run(&invoice_copy, EXPECT_ONE, gate_uuid(void_invoice), gate_uuid(id),
+			 gate_timestamptz(clock_now()));
+	gate_run(&invoice_copy_lines, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(id));
+	gate_run(&invoice_copy_taxes, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(id));
+	gate_run(&invoice_copy_discounts, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(id));
+	gate_run(&coupons_give_back, EXPECT_ANY, gate_uuid(id), gate_int32(-1));
+	return id;
+}
+
+/* The invoice of the period, if there is one or there was a void one; else NULL. */
+static pg_uuid_t *
+find_period(const pg_uuid_t *tenant, TimestampTz starts, TimestampTz ends)
+{
+	GateRows *rows = gate_run(&invoice_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+							  gate_timestamptz(starts), gate_timestamptz(ends));
+
+	if (rows->count == 1)
+		return row_uuid(rows, 0, 0);
+	rows = gate_run(&invoice_void_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+					gate_timestamptz(starts), gate_timestamptz(ends));
+	return rows->count == 1 ? bill_again(row_uuid(rows, 0, 0)) : NULL;
+}
+
 /* invoice_generate(tenant regtenant, period tstzrange) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_generate)
 {
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
+	BatchRequest request = {.at = clock_now()};
 	GateRows *next;
-	GateRows *found;
-	GateRows *voided;
+	Batch *batch;
 	TimestampTz starts = 0;
 	TimestampTz ends = 0;
+	ListCell *cell;
 
 	context_require_none("billing");
 	(void) registry_get(tenant);
 	if (!PG_ARGISNULL(1))
 	{
-		read_period(fcinfo, 1, &starts, &ends);
-		found = gate_run(&invoice_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
-						 gate_timestamptz(starts), gate_timestamptz(ends));
-		if (found->count == 1)
-			PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
-		voided = gate_run(&invoice_void_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
-						  gate_timestamptz(starts), gate_timestamptz(ends));
-		if (voided->count == 1)
-		{
-			bill_period_again(row_uuid(voided, 0, 0), row_uuid(voided, 0, 1));
-			found = gate_run(&invoice_of_period, EXPECT_ONE, gate_uuid(tenant),
-							 gate_timestamptz(starts), gate_timestamptz(ends));
-			PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
-		}
-	}
+		pg_uuid_t *found;
 
+		read_period(fcinfo, 1, &starts, &ends);
+		found = find_period(tenant, starts, ends);
+		if (found != NULL)
+			PG_RETURN_DATUM(invoice_row(found));
+	}
+	request.tenants = gate_uuid_array(tenant, 1);
 	next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
-	if (next->count == 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" has no subscription", registry_slug(tenant)));
-	if (!PG_ARGISNULL(1) &&
+	if (next->count == 1)
+		request.subscription = row_uuid(next, 0, 0);
+	if (next->count == 1 && !PG_ARGISNULL(1) &&
 		(row_timestamptz(next, 0, 1) != starts || row_timestamptz(next, 0, 2) != ends))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the period is not the next one to be billed"),
 				errdetail("That is from %s to %s.",
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 1))),
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 2)))));
-	starts = row_timestamptz(next, 0, 1);
-	ends = row_timestamptz(next, 0, 2);
-	if (ends > clock_now())
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("nothing is due for tenant \"%s\"", registry_slug(tenant)),
-				errdetail("Its period ends at %s.", timestamptz_to_str(ends)));
+	/* One invoice, of one period; without one that is due, what waits to be billed once. */
+	batch = billing_batch(&request, WRITE_DRAFTS, true);
+	foreach (cell, batch->bills)
+	{
+		const Bill *bill = lfirst(cell);
 
-	bill_subscription(row_uuid(next, 0, 0), ends);
-	found = gate_run(&invoice_of_period, EXPECT_ONE, gate_uuid(tenant), gate_timestamptz(starts),
-					 gate_timestamptz(ends));
-	PG_RETURN_DATUM(invoice_row(row_uuid(found, 0, 0)));
+		if (!bill->is_skipped)
+			PG_RETURN_DATUM(invoice_row(&bill->id));
+	}
+	if (next->count == 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no subscription", registry_slug(tenant)));
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("nothing is due for tenant \"%s\"", registry_slug(tenant)),
+			errdetail("Its period ends at %s.", timestamptz_to_str(row_timestamptz(next, 0, 2))));
 }
 
-GateRows *
-invoices_finalize(NullableDatum ids)
+typedef struct Preview
 {
-	return gate_run(&invoice_number_all, EXPECT_ANY, ids, gate_text(SERIES),
-					gate_timestamptz(clock_now()));
+	BatchRequest request;
+	Jsonb **documents;
+	int count;
+} Preview;
+
+static void
+preview(void *argument)
+{
+	Preview *preview = argument;
+	Batch *batch = billing_batch(&preview->request, WRITE_FINAL, true);
+	ListCell *cell;
+
+	preview->documents = palloc(sizeof(Jsonb *) * Max(list_length(batch->bills), 1));
+	foreach (cell, batch->bills)
+	{
+		const Bill *bill = lfirst(cell);
+
+		if (!bill->is_skipped)
+			preview->documents[preview->count++] = row_jsonb(
+				gate_run(&invoice_as_document, EXPECT_ONE, gate_uuid(&bill->id)), 0, 0);
+	}
+}
+
+/* invoice_preview(tenant regtenant, at timestamptz) → jsonb */
+TENANCY_FUNCTION(invoice_preview)
+{
+	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
+	Preview previewed = {.request = {.tenants = gate_uuid_array(tenant, 1)}};
+	JsonbParseState *state = NULL;
+	ErrorData *error;
+
+	context_require_none("billing");
+	(void) registry_get(tenant);
+	if (PG_ARGISNULL(1))
+	{
+		GateRows *next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
+
+		previewed.request.at = next->count == 1 ? row_timestamptz(next, 0, 3) : clock_now();
+	}
+	else
+		previewed.request.at = required_timestamptz(fcinfo, 1, "at");
+	error = rehearse("invoice preview", preview, &previewed);
+	if (error != NULL)
+		ReThrowError(error);
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < previewed.count; i++)
+	{
+		JsonbValue value;
+
+		JsonbToJsonbValue(previewed.documents[i], &value);
+		pushJsonbValue(&state, WJB_ELEM, &value);
+	}
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
 /* invoice_finalize(invoice uuid) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_finalize)
 {
-	pg_uuid_t *invoice = required_uuid(fcinfo, 0, "invoice");
-	GateRows *rows = lock_invoice(invoice);
-	Datum id = UUIDPGetDatum(invoice);
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
+	Invoice *invoice;
 
-	(void) state_after(&invoice_states, row_text(rows, 0, 0),
-					   numeric_is_zero(row_numeric(rows, 0, 2)) ? "finalize at zero" : "finalize",
-					   row_text(rows, 0, 1));
-	(void) invoices_finalize(gate_datum(
-		PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))));
-	PG_RETURN_DATUM(invoice_row(invoice));
+	context_require_none("billing");
+	invoice = invoice_lock(id);
+	(void) invoice_after(invoice,
+						 numeric_is_zero(invoice->total) ? "finalize at zero" : "finalize");
+	invoices_finalize(id, 1);
+	PG_RETURN_DATUM(invoice_row(id));
+}
+
+/* Take an amount out of what is owed: the whole invoice, or what is due of it. */
+static void
+post_end(const Invoice *invoice, const char *kind, LedgerAccount account)
+{
+	static const char *const invoiced[] = {"invoice"};
+	LedgerPosting posting = {.kind = kind,
+							 .document = invoice->id,
+							 .tenant = invoice->tenant,
+							 .legal_entity = invoice->legal_entity,
+							 .currency = invoice->currency,
+							 .effective_at = clock_now(),
+							 .description = invoice->number};
+
+	if (account == LEDGER_RECEIVABLE)
+		(void) ledger_add_reverse(&posting, invoiced, lengthof(invoiced));
+	else
+	{
+		ledger_debit(&posting, account, invoice->amount_due);
+		ledger_credit(&posting, LEDGER_RECEIVABLE, invoice->amount_due);
+	}
+	(void) ledger_post(&posting);
+}
+
+static void
+tell_end(const Invoice *invoice, const char *type, const char *reason)
+{
+	JsonBuilder payload;
+
+	json_begin(&payload);
+	json_put_text(&payload, "invoice", id_text(&invoice->id));
+	json_put_text(&payload, "number", invoice->number);
+	json_put_text(&payload, "reason", reason);
+	(void) outbox_put(&invoice->tenant, type, json_end(&payload));
 }
 
 /* invoice_void(invoice uuid, reason text) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_void)
 {
-	pg_uuid_t *invoice = required_uuid(fcinfo, 0, "invoice");
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
 	char *reason = required_text(fcinfo, 1, "reason");
-	GateRows *rows = lock_invoice(invoice);
+	Invoice *invoice;
 
-	gate_run(
-		&invoice_set_state, EXPECT_ONE, gate_uuid(invoice),
-		gate_text(state_after(&invoice_states, row_text(rows, 0, 0), "void", row_text(rows, 0, 1))),
-		gate_text(reason));
-	PG_RETURN_DATUM(invoice_row(invoice));
-}
-
-static char *
-or_text(Numeric value, const char *when_null)
-{
-	return value != NULL ? numeric_text(value) : pstrdup(when_null);
-}
-
-/* Why the line says what it says, as a sentence. */
-static char *
-explain_line(const GateRows *rows, int64 row)
-{
-	char *description = row_text(rows, row, 1);
-	char *amount = numeric_text(row_numeric(rows, row, 4));
-	char *currency = row_text(rows, row, 6);
-	Jsonb *trace = row_jsonb(rows, row, 5);
-	char *rule = json_text(trace, "rule");
-
-	if (strcmp(rule, "base") == 0 && numeric_compare(json_numeric(trace, "seconds_billed"),
-													 json_numeric(trace, "seconds_of_period")) == 0)
-		return psprintf("%s: %s for the whole period = %s %s.", description,
-						or_text(json_numeric(trace, "price"), "0"), amount, currency);
-	if (strcmp(rule, "base") == 0)
-		return psprintf("%s: %s for the period, of which %s of %s seconds are billed: %s %s.",
-						description, or_text(json_numeric(trace, "price"), "0"),
-						numeric_text(json_numeric(trace, "seconds_billed")),
-						numeric_text(json_numeric(trace, "seconds_of_period")), amount, currency);
-	if (strcmp(rule, "overage") == 0)
-		return psprintf("%s: %s of metric \"%s\" were used and %s are included in plan \"%s\"; "
-						"%s × %s = %s %s.",
-						description, or_text(json_numeric(trace, "used"), "0"),
-						json_text(trace, "metric"), or_text(json_numeric(trace, "included"), "all"),
-						json_text(trace, "plan"), numeric_text(row_numeric(rows, row, 2)),
-						or_text(json_numeric(trace, "price"), "0"), amount, currency);
-	return psprintf("%s: %s of metric \"%s\" were used, priced by the tiers of plan \"%s\": %s %s.",
-					description, or_text(json_numeric(trace, "used"), "0"),
-					json_text(trace, "metric"), json_text(trace, "plan"), amount, currency);
-}
-
-/* invoice_explain(invoice uuid) → SETOF text */
-TENANCY_FUNCTION(invoice_explain)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	pg_uuid_t *invoice = required_uuid(fcinfo, 0, "invoice");
-	GateRows *rows = gate_run(&invoice_lines, EXPECT_ANY, gate_uuid(invoice));
-
-	if (rows->count == 0 || !tenant_is_visible(row_uuid(rows, 0, 7)))
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("invoice \"%s\" does not exist", id_text(invoice)));
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (int64 i = 0; i < rows->count; i++)
+	context_require_none("billing");
+	invoice = invoice_lock(id);
+	(void) invoice_after(invoice, "void");
+	if (!numeric_is_zero(invoice->amount_paid) || !numeric_is_zero(invoice->amount_credited))
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("invoice \"%s\" has been paid or credited in part", invoice->number),
+				errhint("Refund what was paid, or issue a credit note over the rest."));
+	if (!numeric_is_zero(invoice->amount_applied))
 	{
-		Datum sentence;
-		bool isnull = false;
+		Numeric returned = credit_return(id, clock_now());
 
-		if (row_is_null(rows, i, 0))
-			continue;
-		sentence = CStringGetTextDatum(explain_line(rows, i));
-		tuplestore_putvalues(result->setResult, result->setDesc, &sentence, &isnull);
+		if (returned != NULL)
+			(void) invoice_settle(id, SETTLE_APPLIED,
+								  numeric_minus(numeric_from_int(0), returned));
+		invoice = invoice_lock(id);
 	}
-	return (Datum) 0;
+	post_end(invoice, "void", LEDGER_RECEIVABLE);
+	gate_run(&coupons_give_back, EXPECT_ANY, gate_uuid(id), gate_int32(1));
+	gate_run(&items_give_back, EXPECT_ANY, gate_uuid(id));
+	invoice_move(invoice, "void", reason);
+	tell_end(invoice, "invoice.voided", reason);
+	PG_RETURN_DATUM(invoice_row(id));
+}
+
+/* invoice_write_off(invoice uuid, reason text) → tenancy.invoice */
+TENANCY_FUNCTION(invoice_write_off)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
+	char *reason = required_text(fcinfo, 1, "reason");
+	Invoice *invoice;
+
+	context_require_none("billing");
+	invoice = invoice_lock(id);
+	(void) invoice_after(invoice, "write off");
+	post_end(invoice, "write_off", LEDGER_WRITE_OFF);
+	invoice_move(invoice, "write off", reason);
+	tell_end(invoice, "invoice.uncollectible", reason);
+	PG_RETURN_DATUM(invoice_row(id));
+}
+
+/*
+ * invoice_item_add(tenant regtenant, description text, unit_price numeric, currency text,
+ *     quantity numeric, period tstzrange, tax_rates text[]) → tenancy.invoice_item
+ */
+TENANCY_FUNCTION(invoice_item_add)
+{
+	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
+	char *description = required_text(fcinfo, 1, "description");
+	Numeric unit_price = required_numeric(fcinfo, 2, "unit_price");
+	char *currency = required_text(fcinfo, 3, "currency");
+	Numeric quantity = required_numeric(fcinfo, 4, "quantity");
+	TimestampTz starts = clock_now();
+	TimestampTz ends = starts;
+
+	context_require_none("billing");
+	(void) registry_get(tenant);
+	(void) currency_exponent(currency);
+	if (!PG_ARGISNULL(5))
+		read_period(fcinfo, 5, &starts, &ends);
+	if (!PG_ARGISNULL(6))
+	{
+		GateRows *unknown = gate_run(&unknown_rate, EXPECT_AT_MOST_ONE, gate_argument(6));
+
+		if (unknown->count == 1)
+			ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("tax rate \"%s\" does not exist or is not active",
+						   row_is_null(unknown, 0, 0) ? "" : row_text(unknown, 0, 0)));
+	}
+	PG_RETURN_DATUM(
+		row_datum(gate_run(&item_insert, EXPECT_ONE, gate_uuid(id_new()), gate_uuid(tenant),
+						   gate_text(currency), gate_text(description), gate_numeric(quantity),
+						   gate_numeric(unit_price), gate_argument(6), gate_timestamptz(starts),
+						   gate_timestamptz(ends), gate_timestamptz(clock_now())),
+				  0, 0));
 }

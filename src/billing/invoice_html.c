@@ -15,14 +15,15 @@
 
 GATE_LOOKUP(invoice_page,
 			"SELECT coalesce(i.number, 'Draft'), i.state, t.name, t.slug,"
-			"       pg_catalog.to_char(i.period_start AT TIME ZONE s.time_zone, 'YYYY-MM-DD'),"
-			"       pg_catalog.to_char(i.period_end AT TIME ZONE s.time_zone, 'YYYY-MM-DD'),"
-			"       pg_catalog.to_char(i.issued_at AT TIME ZONE s.time_zone, 'YYYY-MM-DD'),"
-			"       pg_catalog.to_char(i.due_at AT TIME ZONE s.time_zone, 'YYYY-MM-DD'),"
-			"       i.currency, i.total, i.tenant_id, p.name"
+			"       pg_catalog.to_char(i.period_start AT TIME ZONE z.zone, 'YYYY-MM-DD'),"
+			"       pg_catalog.to_char(i.period_end AT TIME ZONE z.zone, 'YYYY-MM-DD'),"
+			"       pg_catalog.to_char(i.issued_at AT TIME ZONE z.zone, 'YYYY-MM-DD'),"
+			"       pg_catalog.to_char(i.due_at AT TIME ZONE z.zone, 'YYYY-MM-DD'),"
+			"       i.currency, i.total, i.tenant_id, coalesce(p.name, '')"
 			"  FROM tenancy.invoice i JOIN tenancy.tenant t ON t.id = i.tenant_id"
-			"  JOIN tenancy.subscription s ON s.id = i.subscription_id"
-			"  JOIN tenancy.plan p ON p.id = s.plan"
+			"  LEFT JOIN tenancy.subscription s ON s.id = i.subscription_id"
+			"  LEFT JOIN tenancy.plan p ON p.id = s.plan,"
+			"  LATERAL (SELECT coalesce(s.time_zone, 'UTC') AS zone) z"
 			" WHERE i.id = $1",
 			UUIDOID);
 GATE_LOOKUP(invoice_page_lines,

@@ -556,6 +556,23 @@ row_bool(const GateRows *rows, int64 row, int number)
 	return DatumGetBool(row_datum(rows, row, number));
 }
 
+char **
+row_text_array(const GateRows *rows, int64 row, int column, int *count)
+{
+	Datum *elements;
+	char **texts;
+
+	*count = 0;
+	if (row_is_null(rows, row, column))
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(row_datum(rows, row, column)), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, NULL, count);
+	texts = palloc(sizeof(char *) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+		texts[i] = TextDatumGetCString(elements[i]);
+	return texts;
+}
+
 void
 gate_return_rows(FunctionCallInfo fcinfo, const GateRows *rows)
 {

@@ -122,6 +122,8 @@ extern TimestampTz row_timestamptz(const GateRows *rows, int64 row, int column);
 extern int64 row_int64(const GateRows *rows, int64 row, int column);
 extern int32 row_int32(const GateRows *rows, int64 row, int column);
 extern bool row_bool(const GateRows *rows, int64 row, int column);
+/* The elements of a text[], none of them null. */
+extern char **row_text_array(const GateRows *rows, int64 row, int column, int *count);
 
 /* Hand all rows to the set-returning SQL function that called, column by column. */
 extern void gate_return_rows(FunctionCallInfo fcinfo, const GateRows *rows);

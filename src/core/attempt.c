@@ -9,8 +9,8 @@
 #include "access/xact.h"
 #include "utils/resowner.h"
 
-ErrorData *
-attempt(const char *name, AttemptWork work, void *argument)
+static ErrorData *
+run_in_subtransaction(const char *name, AttemptWork work, void *argument, bool keeps)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -21,7 +21,10 @@ attempt(const char *name, AttemptWork work, void *argument)
 	PG_TRY();
 	{
 		work(argument);
-		ReleaseCurrentSubTransaction();
+		if (keeps)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -34,4 +37,16 @@ attempt(const char *name, AttemptWork work, void *argument)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+ErrorData *
+attempt(const char *name, AttemptWork work, void *argument)
+{
+	return run_in_subtransaction(name, work, argument, true);
+}
+
+ErrorData *
+rehearse(const char *name, AttemptWork work, void *argument)
+{
+	return run_in_subtransaction(name, work, argument, false);
 }

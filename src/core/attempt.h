@@ -13,3 +13,9 @@ typedef void (*AttemptWork)(void *argument);
  * did is undone.  Runs in the caller's memory context, where the error is, too.
  */
 extern ErrorData *attempt(const char *name, AttemptWork work, void *argument);
+
+/*
+ * Do the work in a subtransaction and undo all of it, whatever becomes of it.  NULL when it
+ * succeeded; what it left in the caller's memory context stays.
+ */
+extern ErrorData *rehearse(const char *name, AttemptWork work, void *argument);
