@@ -189,34 +189,28 @@ list_contract(Batch *batch, TaskList *list, Contract *contract)
 {
 	const Subscription *subscription = &contract->subscription;
 	bool is_trial = is_in_trial(contract);
-	TimestampTz first_base = DT_NOEND;
-	Task stretch = {.contract = contract, .question = -1, .transactions = -1};
+	const SubscriptionItem *before = NULL;
+	Task stretch = {.contract = contract};
 
 	for (int i = 0; i < contract->item_count; i++)
 	{
-		if (!contract->items[i].is_addon)
-			first_base = Min(first_base, contract->items[i].starts_at);
-	}
-	for (int i = 0; i < contract->item_count; i++)
-	{
 		const SubscriptionItem *item = &contract->items[i];
-		bool goes_on_here = i > 0 && goes_on(&contract->items[i - 1], item);
-		bool is_last_of_stretch =
-			i + 1 == contract->item_count || !goes_on(item, &contract->items[i + 1]);
-		bool is_first = item->is_addon ? i == 0 || !id_equal(&contract->items[i - 1].line, &item->line)
-									   : item->starts_at == first_base;
+		const SubscriptionItem *after = i + 1 < contract->item_count ? item + 1 : NULL;
 		Task segment = {.contract = contract,
 						.item = item,
 						.from = Max(item->starts_at, subscription->period_start),
 						.to = Min(item->ends_at, contract->closes_at),
 						.question = -1,
 						.transactions = -1};
+		bool is_first;
 
 		if (segment.from >= segment.to)
 			continue;
+		/* Of an add-on, or of what the subscription is at all. */
+		is_first = before == NULL || (item->is_addon && !id_equal(&before->line, &item->line));
 		segment.priced =
 			price_cache_get(batch->prices, item->plan, item->price_version, subscription->currency);
-		if (!goes_on_here || stretch.item == NULL)
+		if (before == NULL || !goes_on(before, item))
 		{
 			stretch = segment;
 			stretch.group = ++batch->last_group;
@@ -225,9 +219,10 @@ list_contract(Batch *batch, TaskList *list, Contract *contract)
 		segment.group = stretch.group;
 		if (!is_trial)
 			list_recurring(list, &segment, is_first);
-		if ((is_last_of_stretch || contract->items[i + 1].starts_at >= contract->closes_at) &&
+		if ((after == NULL || !goes_on(item, after) || after->starts_at >= contract->closes_at) &&
 			!(is_trial && segment.priced->pricing->trial_usage_is_free))
 			list_metered(list, &stretch);
+		before = item;
 	}
 }
 

@@ -40,14 +40,21 @@ GATE_STATEMENT(batch_payers,
 			   "  JOIN tenancy.legal_entity e ON e.id = coalesce(a.legal_entity, 'default')"
 			   " WHERE t.id = ANY ($1) ORDER BY t.id",
 			   UUIDARRAYOID);
+/* Also what has ended since, as long as a line in advance for it reaches into the open period. */
 GATE_STATEMENT(batch_items,
 			   "SELECT s.tenant_id, i.subscription_id, i.line, i.is_addon, i.plan,"
 			   "       i.price_version, i.quantity, i.starts_at, i.ends_at"
 			   "  FROM tenancy.subscription_item i"
 			   "  JOIN tenancy.subscription s ON s.id = i.subscription_id"
 			   " WHERE i.subscription_id = ANY ($1) AND i.superseded_at = 'infinity'"
-			   "   AND i.ends_at > s.period_start"
-			   " ORDER BY s.tenant_id, i.subscription_id, i.is_addon, i.line, i.starts_at",
+			   "   AND i.ends_at > CASE WHEN s.has_advance THEN"
+			   "           (SELECT least(s.period_start, pg_catalog.min(l.period_start))"
+			   "              FROM tenancy.invoice_line l"
+			   "             WHERE l.subscription_id = s.id AND l.kind IN ('advance', 'credit', 'one_off')"
+			   "               AND l.period_end > s.period_start)"
+			   "           ELSE s.period_start END"
+			   " ORDER BY s.tenant_id, i.subscription_id, i.is_addon, CASE WHEN i.is_addon THEN i.line END,"
+			   "          i.starts_at",
 			   UUIDARRAYOID);
 /* One-offs are looked for however long ago they were. */
 GATE_STATEMENT(batch_billed,
