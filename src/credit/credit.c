@@ -67,13 +67,7 @@ GATE_STATEMENT(credit_used_by,
 			   "                 WHERE e.document_id = $1 AND e.kind IN ('use', 'return'))"
 			   " ORDER BY c.id FOR UPDATE",
 			   UUIDOID);
-GATE_STATEMENT(credit_of_document,
-			   "SELECT c.id, c.tenant_id, c.currency, c.source, c.legal_entity, c.remaining"
-			   "  FROM tenancy.credit c WHERE c.document_id = $1 AND c.remaining > 0"
-			   " ORDER BY c.id FOR UPDATE",
-			   UUIDOID);
-
-/* The columns of the last four. */
+/* The columns of the last three. */
 enum
 {
 	CREDIT_ID,
@@ -108,7 +102,16 @@ tell(const char *type, const pg_uuid_t *tenant, const pg_uuid_t *credit, const c
 	(void) outbox_put(tenant, type, json_end(&payload));
 }
 
-/* What was given away costs; what was paid is cash. */
+/* What a new credit is posted against; not there: the document that it comes from has done so. */
+static const struct
+{
+	const char *source;
+	LedgerAccount account;
+} contra_accounts[] = {
+	{"promotion", LEDGER_PROMOTION},
+	{"purchase", LEDGER_CASH},
+};
+
 static void
 post_grant(const CreditGrant *grant, const pg_uuid_t *id)
 {
@@ -122,11 +125,13 @@ post_grant(const CreditGrant *grant, const pg_uuid_t *id)
 		.description = grant->reason,
 	};
 
-	if (grant->document != NULL)
-		return;
-	ledger_debit(&posting, strcmp(grant->source, "purchase") == 0 ? LEDGER_CASH : LEDGER_PROMOTION,
-				 grant->amount);
-	ledger_credit(&posting, LEDGER_CUSTOMER_CREDIT, grant->amount);
+	for (int i = 0; i < lengthof(contra_accounts); i++)
+	{
+		if (strcmp(contra_accounts[i].source, grant->source) != 0)
+			continue;
+		ledger_debit(&posting, contra_accounts[i].account, grant->amount);
+		ledger_credit(&posting, LEDGER_CUSTOMER_CREDIT, grant->amount);
+	}
 	(void) ledger_post(&posting);
 }
 
@@ -253,33 +258,6 @@ credit_return(const pg_uuid_t *document, TimestampTz at)
 	ledger_credit(&posting, LEDGER_CUSTOMER_CREDIT, total);
 	(void) ledger_post(&posting);
 	return total;
-}
-
-Numeric
-credit_take_back(const pg_uuid_t *document, const pg_uuid_t *refund, Numeric amount, TimestampTz at)
-{
-	GateRows *rows = gate_run(&credit_of_document, EXPECT_ANY, gate_uuid(document));
-	CreditMove *moves = palloc(sizeof(CreditMove) * Max(rows->count, 1));
-	Numeric left = amount;
-	int count = 0;
-
-	for (int64 i = 0; i < rows->count && !numeric_is_zero(left); i++)
-	{
-		Numeric part = row_numeric(rows, i, CREDIT_AMOUNT);
-
-		if (numeric_compare(part, left) > 0)
-			part = left;
-		left = numeric_minus(left, part);
-		moves[count++] = (CreditMove){
-			.id = *id_new(),
-			.credit = *row_uuid(rows, i, CREDIT_ID),
-			.tenant = *row_uuid(rows, i, CREDIT_TENANT),
-			.document = refund,
-			.amount = negative(part),
-		};
-	}
-	credit_move(moves, count, "refund", at);
-	return numeric_minus(amount, left);
 }
 
 static char *

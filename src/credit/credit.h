@@ -66,6 +66,28 @@ extern Numeric credit_return(const pg_uuid_t *document, TimestampTz at);
 extern Numeric credit_take_back(const pg_uuid_t *document, const pg_uuid_t *refund, Numeric amount,
 								TimestampTz at);
 
+/* An invoice whose credit was taken from it again. */
+typedef struct CreditReclaim
+{
+	pg_uuid_t invoice;
+	Numeric amount;
+} CreditReclaim;
+
+/*
+ * The invoices that have used the credits that came from a document, for the caller to lock
+ * before credit_reclaim().
+ */
+extern pg_uuid_t *credit_users(const pg_uuid_t *document, int *count);
+
+/*
+ * When the money behind credits is gone, take them back from the invoices that have used them,
+ * the last first, at most "amount", and post it; the caller raises what is due of those.
+ * Result: the invoices; *reclaimed is the sum.
+ */
+extern CreditReclaim *credit_reclaim(const pg_uuid_t *document, const pg_uuid_t *refund,
+									 Numeric amount, TimestampTz at, int *count,
+									 Numeric *reclaimed);
+
 /* Expire what is due; how many credits. */
 extern int64 credit_expire(TimestampTz at);
 

@@ -189,8 +189,8 @@ TENANCY_FUNCTION(ledger_immutable)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("ledger_immutable() is a trigger"));
-	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("rows of \"%s\" cannot be changed",
-				   RelationGetRelationName(trigger->tg_relation)),
-			errdetail("What was posted stays as it was."), errhint("Post the opposite."));
+	ereport(
+		ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		errmsg("rows of \"%s\" cannot be changed", RelationGetRelationName(trigger->tg_relation)),
+		errdetail("What was posted stays as it was."), errhint("Post the opposite."));
 }

@@ -54,7 +54,6 @@ static const char *const account_names[LEDGER_ACCOUNT_COUNT] = {
 	[LEDGER_PROMOTION] = "promotion",
 	[LEDGER_BREAKAGE] = "breakage",
 	[LEDGER_WRITE_OFF] = "write_off",
-	[LEDGER_DISPUTE_LOSS] = "dispute_loss",
 };
 
 const char *

@@ -27,7 +27,6 @@ typedef enum LedgerAccount
 	LEDGER_PROMOTION,       /* expense: credit that was given away */
 	LEDGER_BREAKAGE,        /* income: paid credit that expired unused */
 	LEDGER_WRITE_OFF,       /* expense: what will not be paid */
-	LEDGER_DISPUTE_LOSS,    /* expense: disputes that were lost */
 	LEDGER_ACCOUNT_COUNT
 } LedgerAccount;
 

@@ -26,8 +26,7 @@ INSERT INTO tenancy.ledger_account (code, kind, normal_side, description) VALUES
     ('customer_credit', 'liability', 'credit', 'balances of tenants: grants, top-ups and overpayments'),
     ('promotion', 'expense', 'debit', 'credit that was given away'),
     ('breakage', 'income', 'credit', 'paid credit that expired unused'),
-    ('write_off', 'expense', 'debit', 'what will not be paid'),
-    ('dispute_loss', 'expense', 'debit', 'payments lost in disputes');
+    ('write_off', 'expense', 'debit', 'what will not be paid');
 
 CREATE TABLE tenancy.ledger_transaction (
     id              uuid NOT NULL,
@@ -72,7 +71,7 @@ CREATE TABLE tenancy.ledger_entry (
     CONSTRAINT ledger_entry_pkey PRIMARY KEY (transaction_id, position),
     CONSTRAINT ledger_entry_transaction_fkey FOREIGN KEY (transaction_id) REFERENCES tenancy.ledger_transaction (id),
     CONSTRAINT ledger_entry_account_check CHECK (account IN ('receivable', 'cash', 'disputed', 'revenue', 'deferred_revenue',
-        'tax_payable', 'customer_credit', 'promotion', 'breakage', 'write_off', 'dispute_loss')),
+        'tax_payable', 'customer_credit', 'promotion', 'breakage', 'write_off')),
     CONSTRAINT ledger_entry_amount_check CHECK (amount <> 0)
 );
 COMMENT ON TABLE tenancy.ledger_entry IS
