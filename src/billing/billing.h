@@ -123,6 +123,9 @@ extern const char *invoice_after(const Invoice *invoice, const char *event);
 /* Move it along its state machine, as invoice_after() says. */
 extern void invoice_move(Invoice *invoice, const char *event, const char *reason);
 
+/* Give up what is due of an open invoice; 55000 in another state. */
+extern void invoice_write_off(const pg_uuid_t *id, const char *reason);
+
 /* Number, open and post drafts; the same as a run does with what it has not written yet. */
 extern void invoices_finalize(const pg_uuid_t *ids, int count);
 

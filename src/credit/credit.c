@@ -36,11 +36,12 @@ GATE_STATEMENT(credit_insert,
 			   TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(credit_whole_row, "SELECT c FROM tenancy.credit c WHERE c.id = $1", UUIDOID);
 GATE_LOOKUP(credit_account,
-			"SELECT 'default', (SELECT p.currency FROM tenancy.subscription s"
-			"                     JOIN tenancy.plan_price p ON p.plan = s.plan AND p.version = "
-			"s.price_version"
-			"                    WHERE s.tenant_id = t.id ORDER BY s.created_at DESC LIMIT 1)"
-			"  FROM tenancy.tenant t WHERE t.id = $1",
+			"SELECT coalesce(a.legal_entity, 'default'),"
+			"       (SELECT s.currency FROM tenancy.subscription s WHERE s.tenant_id = t.id"
+			"         ORDER BY s.state = 'ended', s.created_at DESC LIMIT 1)"
+			"  FROM tenancy.tenant t"
+			"  LEFT JOIN tenancy.billing_account a ON a.tenant_id = t.id"
+			" WHERE t.id = $1",
 			UUIDOID);
 /* The rows are looked up without their locks, then taken in the order of their ids. */
 GATE_STATEMENT(credit_expired,

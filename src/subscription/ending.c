@@ -17,11 +17,12 @@
 
 #include "utils/builtins.h"
 
-GATE_STATEMENT(subscription_set_end,
-			   "UPDATE tenancy.subscription SET ends_at = $2, cancelled_at = $3, cancel_reason = $4,"
-			   "       bills_at = least(bills_at, $2)"
-			   " WHERE id = $1",
-			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	subscription_set_end,
+	"UPDATE tenancy.subscription SET ends_at = $2, cancelled_at = $3, cancel_reason = $4,"
+	"       bills_at = least(bills_at, $2)"
+	" WHERE id = $1",
+	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
 GATE_STATEMENT(subscription_clear_end,
 			   "UPDATE tenancy.subscription SET ends_at = NULL, cancelled_at = NULL,"
 			   "       cancel_reason = NULL,"
@@ -40,10 +41,11 @@ GATE_STATEMENT(subscription_clear_pause,
 			   UUIDOID, TEXTOID);
 GATE_STATEMENT(subscription_pause_mode,
 			   "SELECT s.pause_mode FROM tenancy.subscription s WHERE s.id = $1", UUIDOID);
-GATE_STATEMENT(subscriptions_resuming,
-			   "SELECT s.id, s.resumes_at FROM tenancy.subscription s"
-			   " WHERE s.state = 'paused' AND s.resumes_at <= $1 AND s.bills_at <= $1 ORDER BY s.id",
-			   TIMESTAMPTZOID);
+GATE_STATEMENT(
+	subscriptions_resuming,
+	"SELECT s.id, s.resumes_at FROM tenancy.subscription s"
+	" WHERE s.state = 'paused' AND s.resumes_at <= $1 AND s.bills_at <= $1 ORDER BY s.id",
+	TIMESTAMPTZOID);
 
 /* The first end of a period that is not before "at". */
 static TimestampTz
@@ -57,6 +59,33 @@ end_of_period(const Subscription *subscription, TimestampTz at)
 	/* Billing lags behind. */
 	subscription_period_at(subscription, at - 1, &number, &end);
 	return end;
+}
+
+static void
+cancel(Subscription *subscription, TimestampTz ends_at, const char *reason)
+{
+	const pg_uuid_t *id = &subscription->id;
+	bool has_begun =
+		strcmp(subscription->state, "pending") != 0 || ends_at > subscription->starts_at;
+
+	if (!has_begun)
+		ends_at = subscription->starts_at;
+	item_end(subscription, NULL, ends_at, "cancelled");
+	if (has_begun && strcmp(subscription->state, "paused") == 0)
+		gate_run(&subscription_clear_pause, EXPECT_ONE, gate_uuid(id),
+				 gate_text(subscription_after(subscription, "cancel")));
+	else if (has_begun)
+		subscription_move(subscription, "cancel");
+	gate_run(&subscription_set_end, EXPECT_ONE, gate_uuid(id), gate_timestamptz(ends_at),
+			 gate_timestamptz(clock_now()), gate_text(reason));
+	if (!has_begun)
+		subscription_move(subscription, "end");
+}
+
+void
+subscription_cancel_now(Subscription *subscription, TimestampTz at, const char *reason)
+{
+	cancel(subscription, Max(at, subscription->period_start), reason);
 }
 
 /*
@@ -86,24 +115,7 @@ TENANCY_FUNCTION(subscription_cancel)
 		ends_at = end_of_period(subscription, now);
 	else
 		ends_at = Max(now, subscription->period_start);
-	if (strcmp(subscription->state, "pending") == 0 && ends_at <= subscription->starts_at)
-	{
-		/* It has never begun. */
-		ends_at = subscription->starts_at;
-		item_end(subscription, NULL, ends_at, "cancelled");
-		gate_run(&subscription_set_end, EXPECT_ONE, gate_uuid(id), gate_timestamptz(ends_at),
-				 gate_timestamptz(now), gate_text(optional_text(fcinfo, 1)));
-		subscription_move(subscription, "end");
-		PG_RETURN_DATUM(subscription_row(id));
-	}
-	item_end(subscription, NULL, ends_at, "cancelled");
-	if (strcmp(subscription->state, "paused") == 0)
-		gate_run(&subscription_clear_pause, EXPECT_ONE, gate_uuid(id),
-				 gate_text(subscription_after(subscription, "cancel")));
-	else
-		subscription_move(subscription, "cancel");
-	gate_run(&subscription_set_end, EXPECT_ONE, gate_uuid(id), gate_timestamptz(ends_at),
-			 gate_timestamptz(now), gate_text(optional_text(fcinfo, 1)));
+	cancel(subscription, ends_at, optional_text(fcinfo, 1));
 	PG_RETURN_DATUM(subscription_row(id));
 }
 
@@ -120,7 +132,7 @@ TENANCY_FUNCTION(subscription_reactivate)
 				errmsg("subscription \"%s\" has ended", id_text(id)),
 				errhint("subscription_create() makes a new one."));
 	subscription_move(subscription, subscription->trial_ends_at > clock_now() ? "reactivate trial"
-																			: "reactivate");
+																			  : "reactivate");
 	items_continue(subscription, subscription->ends_at, "reactivated");
 	gate_run(&subscription_clear_end, EXPECT_ONE, gate_uuid(id));
 	PG_RETURN_DATUM(subscription_row(id));
@@ -144,7 +156,8 @@ TENANCY_FUNCTION(subscription_pause)
 	for (int i = 0; i < lengthof(modes); i++)
 		is_mode = is_mode || strcmp(modes[i], mode) == 0;
 	if (!is_mode)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid mode \"%s\"", mode),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid mode \"%s\"", mode),
 				errhint("Possible: \"service\", \"draft\", \"void\", \"uncollectible\"."));
 	subscription = subscription_lock(id);
 	now = Max(clock_now(), subscription->period_start);

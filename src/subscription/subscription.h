@@ -112,8 +112,8 @@ extern void items_continue(const Subscription *subscription, TimestampTz ended_a
 						   const char *reason);
 
 /* What ended at a time begins again at a later one. */
-extern void items_restart(const Subscription *subscription, TimestampTz ended_at,
-						  TimestampTz from, const char *reason);
+extern void items_restart(const Subscription *subscription, TimestampTz ended_at, TimestampTz from,
+						  const char *reason);
 
 /*
  * The period that follows a boundary: its number, and where it ends.  The n-th boundary of the
@@ -127,6 +127,9 @@ extern void subscription_period_at(const Subscription *subscription, TimestampTz
  * the open period, or when the subscription ends at a time.
  */
 extern void subscription_set_bills_at(const pg_uuid_t *id, TimestampTz at);
+
+/* Cancel it to end at a time, but not before its open period; 55000 when it cannot be. */
+extern void subscription_cancel_now(Subscription *subscription, TimestampTz at, const char *reason);
 
 /* Take up what was paused until "at" or earlier. */
 extern void subscriptions_resume_due(TimestampTz at);
