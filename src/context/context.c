@@ -309,6 +309,36 @@ context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 	add_restrictions(restrictions);
 }
 
+/*
+ * Nothing of the tenant outlives it: a restricted operation has no temporary objects and no
+ * settings but those of its own level, and sessions' functions are refused in a context.
+ */
+ContextRole
+context_push(const pg_uuid_t *tenant)
+{
+	const Entry *entry;
+
+	context_require_none("working for a tenant");
+	entry = entry_get(tenant);
+	current.actor = NULL;
+	current.tenant = *tenant;
+	current.subtransaction = GetCurrentSubTransactionId();
+	current.restrictions = 0;
+	current.is_set = true;
+	publish();
+	return (ContextRole){
+		.role = entry->role,
+		.search_path = pstrdup(entry->search_path),
+		.owns_schemas = strcmp(entry->tenant.owner, entry->tenant.role) == 0,
+	};
+}
+
+void
+context_pop(void)
+{
+	clear();
+}
+
 void
 context_warn_of_autocommit(void)
 {

@@ -29,6 +29,21 @@ extern const pg_uuid_t *context_tenant(void);
  */
 extern void context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions);
 
+/*
+ * Be in a tenant for a while, in C that does the tenant's work with a role of its own choice
+ * in a restricted operation: between context_push() and context_pop(), within one
+ * subtransaction, whose abort pops, too.  Errors: 42501 in a context; those of a tenant that cannot
+ * be entered. Result: the entry's search path and role.
+ */
+typedef struct ContextRole
+{
+	Oid role;
+	const char *search_path;
+	bool owns_schemas; /* the tenant's role is the owner of the tenant's objects */
+} ContextRole;
+extern ContextRole context_push(const pg_uuid_t *tenant);
+extern void context_pop(void);
+
 /* After an entry: say so where no transaction block keeps it. */
 extern void context_warn_of_autocommit(void);
 

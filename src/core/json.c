@@ -8,10 +8,14 @@
 #include "core/json.h"
 #include "core/money.h"
 
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
 
 static void validate_value(JsonbValue *value, const JsonRule *rule, const char *path,
 						   const char *what);
@@ -462,6 +466,16 @@ json_put_jsonb(JsonBuilder *builder, const char *name, const Jsonb *document)
 	else
 		JsonbToJsonbValue((Jsonb *) document, &value);
 	put(builder, name, &value);
+}
+
+void
+json_put_time(JsonBuilder *builder, const char *name, TimestampTz time)
+{
+	char text[MAXDATELEN + 1];
+	int utc = 0;
+
+	(void) JsonEncodeDateTime(text, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	json_put_text(builder, name, pstrdup(text));
 }
 
 Jsonb *

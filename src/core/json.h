@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
@@ -86,6 +87,7 @@ extern void json_put_numeric(JsonBuilder *builder, const char *name, Numeric val
 extern void json_put_int64(JsonBuilder *builder, const char *name, int64 value);
 extern void json_put_bool(JsonBuilder *builder, const char *name, bool value);
 extern void json_put_jsonb(JsonBuilder *builder, const char *name, const Jsonb *value);
+extern void json_put_time(JsonBuilder *builder, const char *name, TimestampTz time); /* ISO 8601 */
 extern Jsonb *json_end(JsonBuilder *builder);
 
 /* Arrays of what is there already. */

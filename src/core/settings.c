@@ -20,7 +20,10 @@ int setting_billing_grace;
 char *setting_compatible_settings;
 char *setting_current_tenant;
 int setting_event_retention;
+int setting_job_history;
+int setting_job_retention;
 int setting_max_databases;
+int setting_max_job_workers;
 int setting_max_rate_subjects;
 int setting_max_runners;
 int setting_max_tenants;
@@ -142,6 +145,30 @@ static const Setting settings[] = {
 				"still being tried is kept until that has ended.",
 	},
 	{
+		.name = "tenancy.job_history",
+		.type = SETTING_INT,
+		.variable = &setting_job_history,
+		.context = PGC_SIGHUP,
+		.boot.integer = 10000,
+		.minimum = 0,
+		.maximum = 100000000,
+		.what = "How many jobs of a kind that have succeeded are kept.",
+		.when = "Those that have failed for good are kept by their age alone.",
+	},
+	{
+		.name = "tenancy.job_retention",
+		.type = SETTING_INT,
+		.variable = &setting_job_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 7 * SECONDS_PER_DAY,
+		.minimum = 60,
+		.maximum = 3650 * SECONDS_PER_DAY,
+		.what =
+			"How long finished jobs are kept; those that have failed for good four times as long.",
+		.when = "An idempotency key is known as long as its job.",
+	},
+	{
 		.name = "tenancy.max_databases",
 		.type = SETTING_INT,
 		.variable = &setting_max_databases,
@@ -151,6 +178,18 @@ static const Setting settings[] = {
 		.maximum = 10000,
 		.what = "How many databases with the extension the launcher looks after.",
 		.when = "Costs about 100 bytes of shared memory each.",
+	},
+	{
+		.name = "tenancy.max_job_workers",
+		.type = SETTING_INT,
+		.variable = &setting_max_job_workers,
+		.context = PGC_SIGHUP,
+		.boot.integer = 4,
+		.minimum = 0,
+		.maximum = 1000,
+		.what = "How many background workers do queued jobs at the same time.",
+		.when = "Each takes one worker of max_worker_processes while it has work, and a second "
+				"one is started only while more jobs are ready.",
 	},
 	{
 		.name = "tenancy.max_rate_subjects",

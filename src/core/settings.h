@@ -25,8 +25,11 @@ extern char *setting_allowed_functions; /* not parsed */
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
-extern int setting_event_retention; /* seconds */
+extern int setting_event_retention;  /* seconds */
+extern int setting_job_history;
+extern int setting_job_retention; /* seconds */
 extern int setting_max_databases;
+extern int setting_max_job_workers;
 extern int setting_max_rate_subjects;
 extern int setting_max_runners;
 extern int setting_max_tenants;

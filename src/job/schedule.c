@@ -18,6 +18,7 @@
 #include "core/id.h"
 #include "core/state.h"
 #include "job/outbox.h"
+#include "job/queue.h"
 #include "job/schedule.h"
 
 #include "access/xact.h"
@@ -120,7 +121,7 @@ static StateMachine job_run_states = {
 };
 
 /* A run is one transaction: what is beyond is left to the next. */
-#define MAX_EXPIRED_EVENTS 500000
+#define MAX_EXPIRED 500000
 
 /* Has this process changed a schedule that the launcher has not heard of? */
 static bool is_changed = false;
@@ -130,8 +131,9 @@ run_retention_job(void)
 {
 	GateRows *rows = gate_run(&job_run_expire, EXPECT_ANY, gate_timestamptz(clock_now()));
 
-	return psprintf("{\"runs\": " INT64_FORMAT ", \"events\": " INT64_FORMAT "}", rows->count,
-					outbox_expire(MAX_EXPIRED_EVENTS));
+	return psprintf("{\"runs\": " INT64_FORMAT ", \"events\": " INT64_FORMAT
+					", \"jobs\": " INT64_FORMAT "}",
+					rows->count, outbox_expire(MAX_EXPIRED), job_expire(MAX_EXPIRED));
 }
 
 static const JobKind retention_job = {
@@ -139,7 +141,7 @@ static const JobKind retention_job = {
 	.run = run_retention_job,
 	.every_seconds = SECS_PER_HOUR,
 	.timeout_seconds = 5 * SECS_PER_MINUTE,
-	.description = "deletes the history of runs after 30 days, and old events",
+	.description = "deletes old runs, events and finished jobs",
 };
 
 void
@@ -147,12 +149,7 @@ job_init(void)
 {
 	state_machine_register(&job_run_states);
 	job_kind_register(&retention_job);
-}
-
-static bool
-is_scheduled(const JobKind *kind)
-{
-	return kind->has_work == NULL;
+	queue_init();
 }
 
 static NullableDatum
@@ -163,7 +160,7 @@ scheduled_kinds(void)
 
 	for (int i = 0; i < job_kind_count(); i++)
 	{
-		if (is_scheduled(job_kind(i)))
+		if (job_kind_is_periodic(job_kind(i)))
 			names[count++] = job_kind(i)->name;
 	}
 	return gate_text_array(names, count);
@@ -178,7 +175,7 @@ scheduled_timeouts(void)
 
 	for (int i = 0; i < job_kind_count(); i++)
 	{
-		if (is_scheduled(job_kind(i)))
+		if (job_kind_is_periodic(job_kind(i)))
 			timeouts[count++] = Int32GetDatum(job_kind(i)->timeout_seconds);
 	}
 	return gate_datum(PointerGetDatum(
@@ -232,7 +229,7 @@ schedule_sync(void)
 	{
 		const JobKind *kind = job_kind(i);
 
-		if (is_scheduled(kind))
+		if (job_kind_is_periodic(kind))
 			gate_run(&schedule_add, EXPECT_ANY, gate_text(kind->name),
 					 gate_datum(Float8GetDatum(kind->every_seconds)),
 					 gate_timestamptz(clock_wall()));
@@ -362,7 +359,7 @@ TENANCY_FUNCTION(schedule_set)
 	char *name = required_text(fcinfo, 0, "kind");
 	const JobKind *kind = job_kind_find(name);
 
-	if (kind == NULL || !is_scheduled(kind))
+	if (kind == NULL || !job_kind_is_periodic(kind))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("job kind \"%s\" does not exist, or is not scheduled", name),
 				errhint("The view tenancy.job_kind lists them."));

@@ -8,6 +8,7 @@
 
 #include "datatype/timestamp.h"
 #include "job/kind.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 /* A kind that this process alone may run until its lease ends. */
@@ -17,14 +18,6 @@ typedef struct JobClaim
 	int64 fence; /* a later claim has a higher one */
 	pg_uuid_t run;
 } JobClaim;
-
-/* How a run went; error is NULL when it succeeded. */
-typedef struct JobOutcome
-{
-	char *error;
-	char *sqlstate;
-	char *result; /* JSON, or NULL */
-} JobOutcome;
 
 /* What a cancelled job is: an error of the session that called, or a failure of the job. */
 typedef enum CancelPolicy

@@ -68,3 +68,164 @@ CREATE POLICY own ON tenancy.outbox_event FOR SELECT TO tenancy_tenant
 REVOKE ALL ON tenancy.outbox_event FROM PUBLIC;
 GRANT SELECT ON tenancy.outbox_event TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.outbox_event', '');
+
+CREATE TABLE tenancy.job_kind_defined (
+    name            text NOT NULL,
+    procedure       text,
+    run_as          text NOT NULL,
+    for_tenants     boolean NOT NULL,
+    retry           jsonb NOT NULL,
+    timeout         interval NOT NULL,
+    description     text,
+    CONSTRAINT job_kind_defined_pkey PRIMARY KEY (name),
+    CONSTRAINT job_kind_defined_run_as_check CHECK (run_as IN ('owner', 'tenant'))
+);
+COMMENT ON TABLE tenancy.job_kind_defined IS
+'Kinds of jobs that applications have defined. Kept until they are dropped.';
+COMMENT ON COLUMN tenancy.job_kind_defined.procedure IS 'the function that does the work, as its signature; null where clients claim the jobs';
+COMMENT ON COLUMN tenancy.job_kind_defined.run_as IS 'whose rights the function has: its owner''s, or those of the tenant';
+COMMENT ON COLUMN tenancy.job_kind_defined.for_tenants IS 'whether tenants may enqueue jobs of the kind';
+REVOKE ALL ON tenancy.job_kind_defined FROM PUBLIC;
+GRANT SELECT ON tenancy.job_kind_defined TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_kind_defined', '');
+
+/*
+ * Claiming changes no indexed column, so that it is a heap-only update: half of each page is
+ * left free for it.  A job is running while it has a lease.
+ */
+CREATE TABLE tenancy.job_pending (
+    id              uuid NOT NULL,
+    lane            text NOT NULL,
+    kind            text NOT NULL,
+    tenant_id       uuid,
+    state           text NOT NULL,
+    rank            bigint,
+    priority        smallint NOT NULL,
+    run_at          timestamptz NOT NULL,
+    attempt         integer NOT NULL,
+    max_attempts    integer NOT NULL,
+    timeout         integer NOT NULL,
+    blocked_by      integer NOT NULL,
+    has_dependents  boolean NOT NULL,
+    is_limited      boolean NOT NULL,
+    fence           bigint NOT NULL,
+    lease_until     timestamptz,
+    started_at      timestamptz,
+    worker_pid      integer,
+    worker_since    timestamptz,
+    enqueued_at     timestamptz NOT NULL,
+    arguments       jsonb NOT NULL,
+    retry           jsonb,
+    unique_key      text,
+    schedule        text,
+    failures        jsonb,
+    CONSTRAINT job_pending_pkey PRIMARY KEY (id),
+    CONSTRAINT job_pending_state_check CHECK (state IN ('blocked', 'scheduled', 'held', 'ready')),
+    CONSTRAINT job_pending_rank_check CHECK ((state = 'ready') = (rank IS NOT NULL)),
+    CONSTRAINT job_pending_lease_check CHECK (lease_until IS NULL OR state = 'ready'),
+    CONSTRAINT job_pending_priority_check CHECK (priority BETWEEN 0 AND 9)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE tenancy.job_pending IS
+'Jobs that are not finished; tenancy.job shows them with those that are. Kept until they are.';
+COMMENT ON COLUMN tenancy.job_pending.lane IS 'empty for the kinds that background workers run; else the kind that clients claim';
+COMMENT ON COLUMN tenancy.job_pending.state IS 'blocked by a job that it depends on; scheduled for run_at; held because its tenant has as many as it may; ready, and running while it has a lease';
+COMMENT ON COLUMN tenancy.job_pending.rank IS 'place in the line of the lane, which is fair to tenants';
+COMMENT ON COLUMN tenancy.job_pending.attempt IS 'how often it was claimed; a claim counts before the work starts';
+COMMENT ON COLUMN tenancy.job_pending.timeout IS 'seconds that one attempt may take';
+COMMENT ON COLUMN tenancy.job_pending.fence IS 'number of the last claim; what is reported under an older one is refused';
+COMMENT ON COLUMN tenancy.job_pending.worker_pid IS 'the backend whose death ends the lease, with the time of its start; null where it does not';
+COMMENT ON COLUMN tenancy.job_pending.is_limited IS 'whether finishing it lets another of its tenant begin';
+COMMENT ON COLUMN tenancy.job_pending.failures IS 'what became of earlier attempts';
+CREATE INDEX job_pending_ready_idx ON tenancy.job_pending (lane, rank) WHERE state = 'ready';
+CREATE INDEX job_pending_due_idx ON tenancy.job_pending (run_at) WHERE state = 'scheduled';
+CREATE INDEX job_pending_tenant_idx ON tenancy.job_pending (tenant_id, state, id) WHERE tenant_id IS NOT NULL;
+CREATE UNIQUE INDEX job_pending_unique_idx ON tenancy.job_pending
+    (kind, (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), unique_key) WHERE unique_key IS NOT NULL;
+ALTER TABLE tenancy.job_pending ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.job_pending FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.job_pending FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.job_pending FROM PUBLIC;
+GRANT SELECT ON tenancy.job_pending TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_pending', '');
+
+CREATE TABLE tenancy.job_done (
+    id              uuid NOT NULL,
+    kind            text NOT NULL,
+    tenant_id       uuid,
+    state           text NOT NULL,
+    priority        smallint NOT NULL,
+    run_at          timestamptz NOT NULL,
+    attempt         integer NOT NULL,
+    max_attempts    integer NOT NULL,
+    timeout         integer NOT NULL,
+    fence           bigint NOT NULL,
+    started_at      timestamptz,
+    enqueued_at     timestamptz NOT NULL,
+    finished_at     timestamptz NOT NULL,
+    arguments       jsonb NOT NULL,
+    retry           jsonb,
+    unique_key      text,
+    schedule        text,
+    failures        jsonb,
+    result          jsonb,
+    CONSTRAINT job_done_pkey PRIMARY KEY (id),
+    CONSTRAINT job_done_state_check CHECK (state IN ('succeeded', 'discarded', 'cancelled'))
+);
+COMMENT ON TABLE tenancy.job_done IS
+'Jobs that are finished. Kept for tenancy.job_retention, and the discarded, which job_replay() can take up, four times as long; of the succeeded of one kind the latest tenancy.job_history at most. By the kind job.retention.';
+COMMENT ON COLUMN tenancy.job_done.state IS 'discarded: it has failed for good';
+CREATE INDEX job_done_finished_at_idx ON tenancy.job_done USING brin (finished_at) WITH (pages_per_range = 16);
+CREATE INDEX job_done_tenant_idx ON tenancy.job_done (tenant_id, id) WHERE tenant_id IS NOT NULL;
+CREATE INDEX job_done_discarded_idx ON tenancy.job_done (finished_at) WHERE state = 'discarded';
+ALTER TABLE tenancy.job_done ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.job_done FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.job_done FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.job_done FROM PUBLIC;
+GRANT SELECT ON tenancy.job_done TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_done', '');
+
+CREATE TABLE tenancy.job_dependency (
+    depends_on      uuid NOT NULL,
+    job_id          uuid NOT NULL,
+    CONSTRAINT job_dependency_pkey PRIMARY KEY (depends_on, job_id)
+);
+COMMENT ON TABLE tenancy.job_dependency IS
+'Which job waits for which. Kept until the one that is waited for is finished.';
+CREATE INDEX job_dependency_job_idx ON tenancy.job_dependency (job_id);
+REVOKE ALL ON tenancy.job_dependency FROM PUBLIC;
+GRANT SELECT ON tenancy.job_dependency TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_dependency', '');
+
+CREATE TABLE tenancy.job_key (
+    scope           uuid NOT NULL,
+    kind            text NOT NULL,
+    key             text NOT NULL,
+    job_id          uuid NOT NULL,
+    arguments_hash  bytea NOT NULL,
+    CONSTRAINT job_key_pkey PRIMARY KEY (scope, kind, key)
+);
+COMMENT ON TABLE tenancy.job_key IS
+'Idempotency keys of jobs. Kept as long as the job.';
+COMMENT ON COLUMN tenancy.job_key.scope IS 'the tenant; all zeros for none';
+CREATE INDEX job_key_job_idx ON tenancy.job_key (job_id);
+REVOKE ALL ON tenancy.job_key FROM PUBLIC;
+GRANT SELECT ON tenancy.job_key TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_key', '');
+
+CREATE TABLE tenancy.job_limit (
+    tenant_id       uuid NOT NULL,
+    max_running     integer NOT NULL,
+    CONSTRAINT job_limit_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT job_limit_max_running_check CHECK (max_running >= 0)
+);
+COMMENT ON TABLE tenancy.job_limit IS
+'How many jobs of a tenant may run at the same time; without a row as many as there are workers. Kept until it is taken back.';
+ALTER TABLE tenancy.job_limit ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.job_limit FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.job_limit FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.job_limit FROM PUBLIC;
+GRANT SELECT ON tenancy.job_limit TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.job_limit', '');
