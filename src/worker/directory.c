@@ -43,11 +43,13 @@ typedef struct Directory
 	pid_t launcher;
 	TimestampTz launcher_since;
 	bool is_crowded;
+	bool is_job_crowded;
 	int64 refused_count;
 	DirectoryEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } Directory;
 
 static Directory *directory;
+static JobWorker *job_workers; /* max_worker_processes of them; under the same lock */
 static LWLockPadded *locks;
 
 static Size
@@ -56,6 +58,18 @@ directory_size(void)
 	return add_size(offsetof(Directory, entries),
 					mul_size(setting_max_databases, sizeof(DirectoryEntry)));
 }
+
+static Size
+job_workers_size(void)
+{
+	return mul_size(max_worker_processes, sizeof(JobWorker));
+}
+
+static SharedPart job_workers_part = {
+	.name = "pg_tenancy job workers",
+	.size = job_workers_size,
+	.memory = (void **) &job_workers,
+};
 
 static int
 one_lock(void)
@@ -75,6 +89,7 @@ void
 directory_init(void)
 {
 	shmem_register(&directory_part);
+	shmem_register(&job_workers_part);
 }
 
 static DirectoryEntry *
@@ -121,7 +136,7 @@ directory_note_due(Oid database, TimestampTz due)
 	if (entry != NULL)
 		entry->next_due = Min(entry->next_due, due);
 	else if ((entry = find(InvalidOid)) != NULL)
-		*entry = (DirectoryEntry){.database = database, .next_due = due};
+		*entry = (DirectoryEntry){.database = database, .next_due = due, .next_job = DUE_NEVER};
 	else
 		directory->refused_count++;
 	LWLockRelease(&locks->lock);
@@ -160,7 +175,7 @@ directory_remove_unless_due(Oid database)
 
 	if (entry == NULL)
 		return;
-	if (entry->next_due == DUE_NEVER)
+	if (entry->next_due == DUE_NEVER && entry->next_job == DUE_NEVER)
 		memset(entry, 0, sizeof(DirectoryEntry));
 	unlock_entry();
 }
@@ -245,28 +260,56 @@ directory_read(int *count)
 	return entries;
 }
 
+/* Under the lock: the pid of a process of the database, not yet asked to stop; 0 for none. */
+static pid_t
+next_to_stop(const DirectoryEntry *entry, const pid_t *asked, int asked_count, bool *is_free)
+{
+	pid_t found = 0;
+
+	*is_free = entry->runner == 0;
+	for (int i = -1; i < max_worker_processes; i++)
+	{
+		bool was_asked = false;
+		pid_t pid = i < 0 ? entry->runner : job_workers[i].pid;
+
+		if (pid == 0 || (i >= 0 && job_workers[i].database != entry->database))
+			continue;
+		*is_free = false;
+		for (int n = 0; n < asked_count; n++)
+			was_asked |= asked[n] == pid;
+		if (!was_asked)
+			found = pid;
+	}
+	return found;
+}
+
 void
 directory_pause(Oid database)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	pid_t signalled = 0;
+	pid_t *asked = palloc(sizeof(pid_t) * (max_worker_processes + 1));
+	int asked_count = 0;
 
 	for (;;)
 	{
 		DirectoryEntry *entry = lock_entry(database);
-		pid_t runner;
+		bool is_free;
+		pid_t pid;
 
 		if (entry == NULL)
 			return;
 		entry->paused_until = started + PAUSE_US;
-		runner = entry->runner;
+		pid = next_to_stop(entry, asked, asked_count, &is_free);
 		unlock_entry();
 
-		if (runner == 0 || GetCurrentTimestamp() - started > RUNNER_LEAVES_WITHIN_US)
+		if (is_free || GetCurrentTimestamp() - started > RUNNER_LEAVES_WITHIN_US)
 			return;
-		if (runner != signalled)
-			(void) kill(runner, SIGTERM);
-		signalled = runner;
+		if (pid != 0 && asked_count <= max_worker_processes)
+		{
+			(void) kill(pid, SIGTERM);
+			asked[asked_count++] = pid;
+			continue;
+		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -315,20 +358,160 @@ directory_set_launcher(pid_t pid)
 	LWLockRelease(&locks->lock);
 }
 
+static void
+wake(pid_t pid)
+{
+	PGPROC *proc = pid == 0 ? NULL : BackendPidGetProc(pid);
+
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
 void
 directory_wake_launcher(void)
 {
 	pid_t pid;
-	PGPROC *proc;
 
 	if (!shmem_is_ready())
 		return;
 	LWLockAcquire(&locks->lock, LW_SHARED);
 	pid = directory->launcher;
 	LWLockRelease(&locks->lock);
-	proc = pid == 0 ? NULL : BackendPidGetProc(pid);
-	if (proc != NULL)
-		SetLatch(&proc->procLatch);
+	wake(pid);
+}
+
+void
+directory_note_jobs(Oid database, TimestampTz due)
+{
+	DirectoryEntry *entry;
+	pid_t idle = 0;
+
+	if (!directory_note_due(database, DUE_NEVER))
+		return;
+	entry = lock_entry(database);
+	if (entry == NULL)
+		return;
+	entry->next_job = Min(entry->next_job, due);
+	for (int i = 0; i < max_worker_processes && due == DUE_NOW; i++)
+	{
+		if (job_workers[i].database == database && job_workers[i].is_idle)
+			idle = job_workers[i].pid;
+	}
+	unlock_entry();
+	if (idle != 0)
+		wake(idle);
+	else if (due == DUE_NOW)
+		directory_wake_launcher();
+}
+
+void
+directory_take_jobs(Oid database)
+{
+	DirectoryEntry *entry = lock_entry(database);
+
+	if (entry == NULL)
+		return;
+	entry->next_job = DUE_NEVER;
+	unlock_entry();
+}
+
+static JobWorker *
+own_place(void)
+{
+	for (int i = 0; i < max_worker_processes; i++)
+	{
+		if (job_workers[i].pid == MyProcPid)
+			return &job_workers[i];
+	}
+	return NULL;
+}
+
+bool
+directory_enter_job_worker(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DirectoryEntry *entry = lock_entry(database);
+	bool has_entered = false;
+
+	if (entry == NULL)
+		return false;
+	for (int i = 0; i < max_worker_processes && entry->paused_until <= now && !has_entered; i++)
+	{
+		if (OidIsValid(job_workers[i].database))
+			continue;
+		job_workers[i] = (JobWorker){.database = database, .pid = MyProcPid, .since = now};
+		entry->jobs_since = now;
+		has_entered = true;
+	}
+	unlock_entry();
+	return has_entered;
+}
+
+void
+directory_leave_job_worker(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	JobWorker *self;
+
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	self = own_place();
+	if (self != NULL)
+	{
+		DirectoryEntry *entry = find(self->database);
+
+		if (entry != NULL)
+			entry->jobs_since = now;
+		memset(self, 0, sizeof(JobWorker));
+	}
+	LWLockRelease(&locks->lock);
+}
+
+void
+directory_set_idle(bool is_idle)
+{
+	JobWorker *self;
+
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	self = own_place();
+	if (self != NULL)
+		self->is_idle = is_idle;
+	LWLockRelease(&locks->lock);
+}
+
+JobWorker *
+directory_read_job_workers(int *count)
+{
+	JobWorker *workers = palloc(sizeof(JobWorker) * Max(max_worker_processes, 1));
+	int n = 0;
+
+	LWLockAcquire(&locks->lock, LW_SHARED);
+	for (int i = 0; i < max_worker_processes; i++)
+	{
+		if (OidIsValid(job_workers[i].database))
+			workers[n++] = job_workers[i];
+	}
+	LWLockRelease(&locks->lock);
+	*count = n;
+	return workers;
+}
+
+void
+directory_set_job_crowded(bool is_crowded)
+{
+	LWLockAcquire(&locks->lock, LW_EXCLUSIVE);
+	directory->is_job_crowded = is_crowded;
+	LWLockRelease(&locks->lock);
+}
+
+bool
+directory_is_job_crowded(void)
+{
+	bool is_crowded;
+
+	LWLockAcquire(&locks->lock, LW_SHARED);
+	is_crowded = directory->is_job_crowded;
+	LWLockRelease(&locks->lock);
+	return is_crowded;
 }
 
 static const char *
@@ -359,6 +542,7 @@ TENANCY_FUNCTION(worker_read)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz launcher_since;
 	DirectoryEntry *entries;
+	JobWorker *workers;
 	pid_t launcher;
 	int count;
 
@@ -374,6 +558,18 @@ TENANCY_FUNCTION(worker_read)
 		bool nulls[8] = {false, true, false, false, false, true, true, true};
 
 		put_time(values, nulls, 4, launcher_since);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+
+	workers = directory_read_job_workers(&count);
+	for (int i = 0; i < count; i++)
+	{
+		Datum values[8] = {CStringGetTextDatum("job worker"), ObjectIdGetDatum(workers[i].database),
+						   Int32GetDatum(workers[i].pid),
+						   CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
+		bool nulls[8] = {false, false, false, false, false, true, true, true};
+
+		put_time(values, nulls, 4, workers[i].since);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 

@@ -17,7 +17,18 @@ typedef struct DirectoryEntry
 	TimestampTz paused_until; /* no runner before this */
 	TimestampTz retry_at;     /* nor before this, after failures */
 	int failure_count;        /* in a row */
+	TimestampTz next_job;     /* of queued jobs; DUE_NOW while some are ready */
+	TimestampTz jobs_since;   /* the last job worker came or left */
 } DirectoryEntry;
+
+/* A process that does queued jobs. */
+typedef struct JobWorker
+{
+	Oid database; /* InvalidOid: a free place */
+	pid_t pid;
+	TimestampTz since;
+	bool is_idle;
+} JobWorker;
 
 /* Due at once, or not known; and not due at all. */
 #define DUE_NOW ((TimestampTz) 0)
@@ -58,6 +69,30 @@ extern DirectoryEntry *directory_read(int *count);
  */
 extern void directory_pause(Oid database);
 extern void directory_resume(Oid database);
+
+/*
+ * Queued jobs are ready in this database, or will be at the time given: wakes a worker that is
+ * idle there, or else the launcher.  Never raises.
+ */
+extern void directory_note_jobs(Oid database, TimestampTz due);
+
+/* Nothing is known to be ready, until it is noted again. */
+extern void directory_take_jobs(Oid database);
+
+/*
+ * This process does queued jobs of the database from now on; false when it is paused or there
+ * is no place.  It says when it waits for more.
+ */
+extern bool directory_enter_job_worker(Oid database);
+extern void directory_leave_job_worker(void);
+extern void directory_set_idle(bool is_idle);
+
+/* Copies of all job workers, palloc'd. */
+extern JobWorker *directory_read_job_workers(int *count);
+
+/* A database waits for its first job worker: one of another has to make room. */
+extern void directory_set_job_crowded(bool is_crowded);
+extern bool directory_is_job_crowded(void);
 
 /* Databases wait because all runners are busy: who has done a turn makes room. */
 extern void directory_set_crowded(bool is_crowded);

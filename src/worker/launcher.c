@@ -219,6 +219,63 @@ dispatch(void)
 	directory_set_crowded(is_crowded);
 }
 
+static int
+count_workers(const JobWorker *workers, int count, Oid database, bool idle_only)
+{
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+		n += (database == InvalidOid || workers[i].database == database) &&
+			 (!idle_only || workers[i].is_idle);
+	return n;
+}
+
+static int
+compare_jobs_since(const void *a, const void *b)
+{
+	const DirectoryEntry *left = a;
+	const DirectoryEntry *right = b;
+
+	return (left->jobs_since > right->jobs_since) - (left->jobs_since < right->jobs_since);
+}
+
+/*
+ * Start a job worker where jobs are ready and none is idle.  A database without one comes
+ * before a database that has some already, and makes those leave when there is no room.
+ */
+static void
+dispatch_jobs(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DirectoryEntry *entries;
+	JobWorker *workers;
+	bool is_crowded = false;
+	int entry_count;
+	int count;
+
+	entries = directory_read(&entry_count);
+	qsort(entries, entry_count, sizeof(DirectoryEntry), compare_jobs_since);
+	for (int wanted = 0; wanted <= 1; wanted++)
+	{
+		for (int i = 0; i < entry_count; i++)
+		{
+			Oid database = entries[i].database;
+
+			if (entries[i].next_job > now || entries[i].paused_until > now ||
+				entries[i].retry_at > now)
+				continue;
+			workers = directory_read_job_workers(&count);
+			if (Min(count_workers(workers, count, database, false), 1) != wanted ||
+				count_workers(workers, count, database, true) > 0 ||
+				database_state(database) != DATABASE_OPEN)
+				continue;
+			if (count >= setting_max_job_workers || !job_worker_start(database))
+				is_crowded |= wanted == 0;
+		}
+	}
+	directory_set_job_crowded(is_crowded);
+}
+
 static void
 on_launcher_exit(int code, Datum argument)
 {
@@ -248,6 +305,7 @@ tenancy_launcher_main(Datum argument)
 		if (setting_workers)
 		{
 			dispatch();
+			dispatch_jobs();
 			sleep_ms = Min(setting_metering_flush_interval, LONGEST_SLEEP_MS);
 		}
 		MemoryContextReset(scratch);

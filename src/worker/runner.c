@@ -19,6 +19,7 @@
 
 #include "catalog/extension.h"
 #include "core/settings.h"
+#include "job/queue.h"
 #include "job/schedule.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
@@ -38,15 +39,6 @@
 /* Longer than this a flush waits for no lock: it cannot be interrupted. */
 #define FLUSH_LOCK_TIMEOUT "2s"
 
-/* Settings that a database may have for its sessions, and that are not for us. */
-static const char *const own_settings[][2] = {
-	{"statement_timeout", "0"},
-	{"lock_timeout", "0"},
-	{"idle_in_transaction_session_timeout", "0"},
-	{"default_transaction_read_only", "off"},
-	{"default_transaction_isolation", "read committed"},
-};
-
 /* Whichever way the process ends.  After an error nothing is known of what is due. */
 static void
 on_runner_exit(int code, Datum argument)
@@ -60,36 +52,6 @@ on_runner_exit(int code, Datum argument)
 		(void) directory_note_due(database, DUE_NOW);
 	}
 	directory_leave(database);
-}
-
-static void
-set(const char *name, const char *value)
-{
-	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-begin(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-static void
-report(void)
-{
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	report();
 }
 
 static void
@@ -109,7 +71,7 @@ typedef struct TurnResult
 static void
 run_pending(TurnResult *result)
 {
-	set("lock_timeout", FLUSH_LOCK_TIMEOUT);
+	worker_set("lock_timeout", FLUSH_LOCK_TIMEOUT);
 	for (int i = 0; i < job_kind_count(); i++)
 	{
 		const JobKind *kind = job_kind(i);
@@ -117,7 +79,7 @@ run_pending(TurnResult *result)
 
 		if (kind->has_work == NULL || !kind->has_work(MyDatabaseId))
 			continue;
-		begin(kind->name);
+		worker_start_transaction(kind->name);
 		outcome = schedule_run(kind, CANCEL_FAILS);
 		log_failure(kind, &outcome);
 		if (outcome.error != NULL)
@@ -125,10 +87,10 @@ run_pending(TurnResult *result)
 			result->has_failed = true;
 			schedule_note_failure(kind, &outcome);
 		}
-		commit();
+		worker_commit();
 		result->did_work = true;
 	}
-	set("lock_timeout", "0");
+	worker_set("lock_timeout", "0");
 }
 
 /* The job, until its timeout or a request to stop.  Neither may come late, and hit what follows. */
@@ -137,12 +99,9 @@ run_bounded(const JobKind *kind)
 {
 	JobOutcome outcome;
 
-	enable_timeout_after(STATEMENT_TIMEOUT, kind->timeout_seconds * 1000);
-	worker_set_interruptible(true);
+	worker_arm(kind->timeout_seconds);
 	outcome = schedule_run(kind, CANCEL_FAILS);
-	worker_set_interruptible(false);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	QueryCancelPending = false;
+	worker_disarm();
 	return outcome;
 }
 
@@ -158,28 +117,27 @@ run_scheduled(TurnResult *result)
 	{
 		JobOutcome outcome;
 
-		begin("claiming a job");
+		worker_start_transaction("claiming a job");
 		is_claimed = schedule_claim(&claim);
-		commit();
+		worker_commit();
 		if (!is_claimed)
 			break;
 
-		begin(claim.kind->name);
+		worker_start_transaction(claim.kind->name);
 		outcome = run_bounded(claim.kind);
 		log_failure(claim.kind, &outcome);
 		if (schedule_finish(&claim, &outcome))
-			commit();
+			worker_commit();
 		else
 		{
 			/* Another has the job now, and will do the work that is undone here. */
-			AbortCurrentTransaction();
-			report();
+			worker_abort();
 			ereport(LOG, errmsg("job \"%s\" took longer than its lease", claim.kind->name));
 		}
 		result->did_work = true;
 	}
 
-	begin("looking for the next job");
+	worker_start_transaction("looking for the next job");
 	(void) directory_take_due(MyDatabaseId);
 	next_due = schedule_next_due();
 
@@ -187,7 +145,7 @@ run_scheduled(TurnResult *result)
 	next_due =
 		Max(next_due, GetCurrentTimestamp() + setting_metering_flush_interval * INT64CONST(1000));
 	(void) directory_note_due(MyDatabaseId, next_due);
-	commit();
+	worker_commit();
 }
 
 /* False where the extension does not exist (any more). */
@@ -197,24 +155,27 @@ is_at_home(void)
 	TimestampTz due = directory_take_due(MyDatabaseId);
 	bool is_ready;
 
-	begin("looking for the extension");
+	worker_start_transaction("looking for the extension");
 	is_ready = extension_is_ready();
 	if (is_ready)
 	{
 		schedule_sync();
 		(void) directory_note_due(MyDatabaseId, due);
 	}
-	commit();
+	worker_commit();
 	return is_ready;
 }
 
 static void
 recover(void)
 {
-	begin("looking for what was cut off");
+	worker_start_transaction("looking for what was cut off");
 	if (extension_is_ready())
+	{
 		schedule_recover();
-	commit();
+		directory_note_jobs(MyDatabaseId, job_is_ready() ? DUE_NOW : job_next_due());
+	}
+	worker_commit();
 }
 
 void
@@ -230,8 +191,6 @@ tenancy_runner_main(Datum argument)
 		proc_exit(0);
 	before_shmem_exit(on_runner_exit, argument);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	for (int i = 0; i < lengthof(own_settings); i++)
-		set(own_settings[i][0], own_settings[i][1]);
 	scratch = AllocSetContextCreate(TopMemoryContext, "pg_tenancy runner", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
 	recover();
@@ -280,23 +239,5 @@ tenancy_runner_main(Datum argument)
 bool
 runner_start(Oid database)
 {
-	BackgroundWorkerHandle *handle;
-	pid_t pid;
-	BackgroundWorker runner = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_main_arg = ObjectIdGetDatum(database),
-		.bgw_notify_pid = MyProcPid,
-	};
-
-	snprintf(runner.bgw_name, BGW_MAXLEN, "pg_tenancy runner for database %u", database);
-	snprintf(runner.bgw_type, BGW_MAXLEN, "pg_tenancy runner");
-	snprintf(runner.bgw_library_name, BGW_MAXLEN, "pg_tenancy");
-	snprintf(runner.bgw_function_name, BGW_MAXLEN, "tenancy_runner_main");
-	if (!RegisterDynamicBackgroundWorker(&runner, &handle))
-		return false;
-	(void) WaitForBackgroundWorkerStartup(handle, &pid);
-	pfree(handle);
-	return true;
+	return worker_start("runner", "tenancy_runner_main", database);
 }

@@ -7,6 +7,7 @@
 #include "catalog/extension.h"
 #include "core/compat.h"
 #include "core/settings.h"
+#include "job/queue.h"
 #include "job/schedule.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
@@ -26,8 +27,19 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #define LAUNCHER_RESTART_SECONDS 1
+
+/* Settings that a database may have for its sessions, and that are not for us. */
+static const char *const own_settings[][2] = {
+	{"statement_timeout", "0"},
+	{"lock_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_isolation", "read committed"},
+};
 
 static volatile sig_atomic_t is_interruptible = false;
 
@@ -45,6 +57,14 @@ on_terminate(SIGNAL_ARGS)
 	SignalHandlerForShutdownRequest(postgres_signal_arg);
 }
 
+/* A request to cancel is for the job that runs, and must not hit what comes after. */
+static void
+on_cancel(SIGNAL_ARGS)
+{
+	if (is_interruptible)
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 void
 worker_set_interruptible(bool yes)
 {
@@ -58,8 +78,93 @@ worker_begin(const char *name)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_terminate);
+	pqsignal(SIGINT, on_cancel);
 	BackgroundWorkerUnblockSignals();
 	pgstat_report_appname(name);
+}
+
+void
+worker_arm(int timeout_seconds)
+{
+	enable_timeout_after(STATEMENT_TIMEOUT, timeout_seconds * 1000);
+	worker_set_interruptible(true);
+}
+
+void
+worker_disarm(void)
+{
+	worker_set_interruptible(false);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+}
+
+void
+worker_set(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+worker_connect(Oid database)
+{
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	for (int i = 0; i < lengthof(own_settings); i++)
+		worker_set(own_settings[i][0], own_settings[i][1]);
+}
+
+void
+worker_start_transaction(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+static void
+report(void)
+{
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+worker_commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	report();
+}
+
+void
+worker_abort(void)
+{
+	AbortCurrentTransaction();
+	report();
+}
+
+bool
+worker_start(const char *what, const char *function, Oid database)
+{
+	BackgroundWorkerHandle *handle;
+	pid_t pid;
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_main_arg = ObjectIdGetDatum(database),
+		.bgw_notify_pid = MyProcPid,
+	};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "pg_tenancy %s for database %u", what, database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "pg_tenancy %s", what);
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "pg_tenancy");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "%s", function);
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	(void) WaitForBackgroundWorkerStartup(handle, &pid);
+	pfree(handle);
+	return true;
 }
 
 bool
@@ -199,12 +304,15 @@ worker_transaction_event(XactEvent event)
 				(void) directory_note_due(MyDatabaseId, DUE_NOW);
 			if (OidIsValid(new_database))
 				(void) directory_note_due(new_database, DUE_NOW);
+			if (job_take_ready())
+				directory_note_jobs(MyDatabaseId, DUE_NOW);
 			if (is_due_here || OidIsValid(new_database))
 				directory_wake_launcher();
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			(void) schedule_take_changed();
+			(void) job_take_ready();
 			extension_is_new = false;
 			new_database = InvalidOid;
 			break;

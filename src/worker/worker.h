@@ -30,11 +30,29 @@ extern void worker_begin(const char *name);
 extern void worker_sleep(long timeout_ms);
 extern bool worker_is_told_to_stop(void);
 
-/* While this is set a request to stop interrupts what runs. */
+/* While this is set a request to stop or to cancel interrupts what runs. */
 extern void worker_set_interruptible(bool is_interruptible);
+
+/* Until it is disarmed, what runs is cancelled after so long, or by a request. */
+extern void worker_arm(int timeout_seconds);
+extern void worker_disarm(void);
+
+/* Connect as the bootstrap superuser, with the settings of a worker. */
+extern void worker_connect(Oid database);
+extern void worker_set(const char *name, const char *value);
+
+/* Transactions of a worker. */
+extern void worker_start_transaction(const char *activity);
+extern void worker_commit(void);
+extern void worker_abort(void);
 
 extern PGDLLEXPORT void tenancy_launcher_main(Datum argument);
 extern PGDLLEXPORT void tenancy_runner_main(Datum argument);
+extern PGDLLEXPORT void tenancy_job_worker_main(Datum argument);
 
-/* Start a runner for a database; false when no worker is free. */
+/* Start one for a database; false when no worker is free. */
 extern bool runner_start(Oid database);
+extern bool job_worker_start(Oid database);
+
+/* The same for any: "what" names it, "function" is its main function. */
+extern bool worker_start(const char *what, const char *function, Oid database);
