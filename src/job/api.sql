@@ -75,9 +75,9 @@ CREATE OR REPLACE VIEW tenancy.job WITH (security_invoker = true) AS
            p.failures, p.unique_key, p.schedule
       FROM tenancy.job_pending p
      UNION ALL
-    SELECT d.id, d.kind, d.tenant_id, d.state, d.arguments, d.priority, d.run_at, d.attempt, d.max_attempts,
+    SELECT d.id, d.kind, d.tenant_id, d.outcome, d.arguments, d.priority, d.run_at, d.attempt, d.max_attempts,
            pg_catalog.make_interval(secs => d.timeout), d.fence, NULL, d.enqueued_at, d.started_at,
-           d.finished_at, d.result, CASE WHEN d.state <> 'succeeded' THEN d.failures -> -1 ->> 'error' END,
+           d.finished_at, d.result, CASE WHEN d.outcome <> 'succeeded' THEN d.failures -> -1 ->> 'error' END,
            d.failures, d.unique_key, d.schedule
       FROM tenancy.job_done d;
 COMMENT ON VIEW tenancy.job IS 'Queued jobs, finished or not. state: blocked by another job, scheduled for run_at, held because its tenant has as many as it may, ready, running; succeeded, discarded (it has failed for good), cancelled.';
@@ -101,16 +101,16 @@ CREATE OR REPLACE VIEW tenancy.job_stat WITH (security_invoker = true) AS
                    min(j.run_at) FILTER (WHERE j.state = 'ready' AND j.lease_until IS NULL) AS oldest_ready_at
               FROM tenancy.job_pending j GROUP BY j.kind) p ON p.kind = k.kind
       LEFT JOIN (
-            SELECT j.kind, count(*) FILTER (WHERE j.state = 'succeeded') AS succeeded,
-                   count(*) FILTER (WHERE j.state = 'discarded') AS discarded,
+            SELECT j.kind, count(*) FILTER (WHERE j.outcome = 'succeeded') AS succeeded,
+                   count(*) FILTER (WHERE j.outcome = 'discarded') AS discarded,
                    sum(j.attempt) AS attempts,
-                   sum(CASE WHEN j.state = 'succeeded' THEN j.attempt - 1 ELSE j.attempt END) AS failed_attempts,
+                   sum(CASE WHEN j.outcome = 'succeeded' THEN j.attempt - 1 ELSE j.attempt END) AS failed_attempts,
                    percentile_cont(0.5) WITHIN GROUP (ORDER BY j.started_at - j.run_at) AS wait_p50,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY j.started_at - j.run_at) AS wait_p95,
                    percentile_cont(0.5) WITHIN GROUP (ORDER BY j.finished_at - j.started_at) AS run_p50,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY j.finished_at - j.started_at) AS run_p95
               FROM tenancy.job_done j
-             WHERE j.finished_at > now() - interval '1 hour' AND j.state <> 'cancelled' GROUP BY j.kind) d ON d.kind = k.kind;
+             WHERE j.finished_at > now() - interval '1 hour' AND j.outcome <> 'cancelled' GROUP BY j.kind) d ON d.kind = k.kind;
 COMMENT ON VIEW tenancy.job_stat IS 'What waits and runs of each kind of queued jobs, and how it went in the last hour: wait is from the time when a job was due to the start of its last attempt, run is that attempt; failure_rate is of attempts.';
 REVOKE ALL ON tenancy.job_stat FROM PUBLIC;
 GRANT SELECT ON tenancy.job_stat TO tenancy_admin, tenancy_auditor;

@@ -87,7 +87,7 @@ GATE_STATEMENT(job_dependency_insert,
 			   UUIDARRAYOID, UUIDOID);
 /* Those asked for that are not pending: how each ended, null where it does not exist. */
 GATE_STATEMENT(job_ended,
-			   "SELECT a.id, d.state FROM unnest($1) AS a(id)"
+			   "SELECT a.id, d.outcome FROM unnest($1) AS a(id)"
 			   "  LEFT JOIN tenancy.job_done d ON d.id = a.id"
 			   " WHERE a.id <> ALL ($2)",
 			   UUIDARRAYOID, UUIDARRAYOID);

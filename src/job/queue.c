@@ -56,7 +56,7 @@ GATE_STATEMENT(job_claim_many,
 			   TEXTOID, TIMESTAMPTZOID, INT4OID, FLOAT8OID, INT4OID, TIMESTAMPTZOID);
 
 #define DONE_COLUMNS                                                                               \
-	"id, kind, tenant_id, state, priority, run_at, attempt, max_attempts, timeout, fence,"         \
+	"id, kind, tenant_id, outcome, priority, run_at, attempt, max_attempts, timeout, fence,"       \
 	" started_at, enqueued_at, finished_at, arguments, retry, unique_key, schedule, failures,"     \
 	" result"
 #define DONE_VALUES(state, now, failures, result)                                                  \
@@ -139,18 +139,19 @@ GATE_STATEMENT(job_any_ready,
 			   "SELECT FROM tenancy.job_pending j"
 			   " WHERE j.lane = $1 AND j.state = 'ready' AND j.lease_until IS NULL LIMIT 1",
 			   TEXTOID);
-GATE_STATEMENT(job_done_expire,
-			   "DELETE FROM tenancy.job_done d WHERE d.ctid = ANY (ARRAY("
-			   "    SELECT o.ctid FROM tenancy.job_done o"
-			   "     WHERE o.finished_at < $1 - $2 * interval '1 second' AND o.state <> 'discarded'"
-			   "        OR o.finished_at < $1 - 4 * $2 * interval '1 second'"
-			   "     LIMIT $3))",
-			   TIMESTAMPTZOID, INT4OID, INT8OID);
+GATE_STATEMENT(
+	job_done_expire,
+	"DELETE FROM tenancy.job_done d WHERE d.ctid = ANY (ARRAY("
+	"    SELECT o.ctid FROM tenancy.job_done o"
+	"     WHERE o.finished_at < $1 - $2 * interval '1 second' AND o.outcome <> 'discarded'"
+	"        OR o.finished_at < $1 - 4 * $2 * interval '1 second'"
+	"     LIMIT $3))",
+	TIMESTAMPTZOID, INT4OID, INT8OID);
 GATE_STATEMENT(job_done_trim,
 			   "DELETE FROM tenancy.job_done d WHERE d.ctid = ANY (ARRAY("
 			   "    SELECT n.ctid FROM (SELECT o.ctid, pg_catalog.row_number() OVER"
 			   "            (PARTITION BY o.kind ORDER BY o.finished_at DESC) AS number"
-			   "        FROM tenancy.job_done o WHERE o.state = 'succeeded') n"
+			   "        FROM tenancy.job_done o WHERE o.outcome = 'succeeded') n"
 			   "     WHERE n.number > $1 LIMIT $2))",
 			   INT4OID, INT8OID);
 GATE_STATEMENT(job_key_expire,

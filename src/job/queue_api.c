@@ -38,7 +38,7 @@ GATE_STATEMENT(job_holder,
 GATE_STATEMENT(
 	job_finished,
 	"SELECT d.kind, d.tenant_id, d.arguments, d.priority, d.timeout, d.retry, d.unique_key,"
-	"       d.state"
+	"       d.outcome"
 	"  FROM tenancy.job_done d WHERE d.id = $1",
 	UUIDOID);
 GATE_STATEMENT(job_state, "SELECT j.state FROM tenancy.job j WHERE j.id = $1", UUIDOID);

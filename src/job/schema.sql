@@ -153,7 +153,7 @@ CREATE TABLE tenancy.job_done (
     id              uuid NOT NULL,
     kind            text NOT NULL,
     tenant_id       uuid,
-    state           text NOT NULL,
+    outcome         text NOT NULL,
     priority        smallint NOT NULL,
     run_at          timestamptz NOT NULL,
     attempt         integer NOT NULL,
@@ -170,14 +170,14 @@ CREATE TABLE tenancy.job_done (
     failures        jsonb,
     result          jsonb,
     CONSTRAINT job_done_pkey PRIMARY KEY (id),
-    CONSTRAINT job_done_state_check CHECK (state IN ('succeeded', 'discarded', 'cancelled'))
+    CONSTRAINT job_done_outcome_check CHECK (outcome IN ('succeeded', 'discarded', 'cancelled'))
 );
 COMMENT ON TABLE tenancy.job_done IS
 'Jobs that are finished. Kept for tenancy.job_retention, and the discarded, which job_replay() can take up, four times as long; of the succeeded of one kind the latest tenancy.job_history at most. By the kind job.retention.';
-COMMENT ON COLUMN tenancy.job_done.state IS 'discarded: it has failed for good';
+COMMENT ON COLUMN tenancy.job_done.outcome IS 'discarded: it has failed for good';
 CREATE INDEX job_done_finished_at_idx ON tenancy.job_done USING brin (finished_at) WITH (pages_per_range = 16);
 CREATE INDEX job_done_tenant_idx ON tenancy.job_done (tenant_id, id) WHERE tenant_id IS NOT NULL;
-CREATE INDEX job_done_discarded_idx ON tenancy.job_done (finished_at) WHERE state = 'discarded';
+CREATE INDEX job_done_discarded_idx ON tenancy.job_done (finished_at) WHERE outcome = 'discarded';
 ALTER TABLE tenancy.job_done ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.job_done FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);
 CREATE POLICY own ON tenancy.job_done FOR SELECT TO tenancy_tenant

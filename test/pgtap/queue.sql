@@ -216,7 +216,7 @@ SELECT results_eq($$SELECT ready, running, oldest_ready_at IS NOT NULL, succeede
 UPDATE tenancy.job_done SET finished_at = now() - interval '8 days' WHERE kind = 'mail';
 UPDATE tenancy.schedule SET next_run_at = now() WHERE kind = 'job.retention';
 SELECT count(*) FROM job_run_due() \g /dev/null
-SELECT results_eq($$SELECT DISTINCT state FROM tenancy.job_done WHERE kind = 'mail'$$, ARRAY['discarded'], 'what has succeeded is kept for a week');
+SELECT results_eq($$SELECT DISTINCT outcome FROM tenancy.job_done WHERE kind = 'mail'$$, ARRAY['discarded'], 'what has succeeded is kept for a week');
 SELECT is((SELECT count(*) FROM tenancy.job_key), 0::bigint, 'and so are its keys');
 UPDATE tenancy.job_done SET finished_at = now() - interval '29 days';
 UPDATE tenancy.schedule SET next_run_at = now() WHERE kind = 'job.retention';

@@ -51,7 +51,7 @@ sql "SELECT name FROM job_kind_define('mine', 'work.note(jsonb)', run_as => 'ten
 sql "SELECT kind FROM job_enqueue('mine', '{\"n\": 4}', 'owning'); SELECT kind FROM job_enqueue('note', '{\"n\": 5}', 'owning'); SELECT kind FROM job_enqueue('mine', '{\"n\": 6}', retry => '{\"max_attempts\": 1}')" >/dev/null
 finished
 is "$(sql "SELECT who = (SELECT role_name FROM tenancy.tenant WHERE slug = 'owning') FROM work.done WHERE n = 4")" t "a kind can run as the tenant"
-like "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d WHERE kind = 'mine' AND d.state = 'succeeded'")" "^t_" "then with its schemas in the path"
+like "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d WHERE kind = 'mine' AND d.outcome = 'succeeded'")" "^t_" "then with its schemas in the path"
 is "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d JOIN tenancy.tenant t ON t.id = d.tenant_id WHERE kind = 'note' AND t.slug = 'owning'")" "public, pg_catalog, pg_temp" "else not, where the tenant can create in them"
 like "$(sql "SELECT error FROM tenancy.job WHERE kind = 'mine' AND state = 'discarded'")" "has none" "but not without one"
 sql "SELECT kind FROM job_enqueue('temp', retry => '{\"max_attempts\": 1}')" >/dev/null
@@ -88,7 +88,7 @@ sql "SELECT count(*) FROM tenant_resume('c'); SELECT state FROM job_cancel('$job
 # parallel: two slow jobs at a time
 sql "SELECT count(job_enqueue('slow', '{\"s\": 1}')) FROM generate_series(1, 4)" >/dev/null
 finished
-is "$(sql "SELECT max(finished_at) - min(started_at) < '3 s' FROM (SELECT * FROM tenancy.job_done WHERE kind = 'slow' AND state = 'succeeded') s")" t "four workers are faster than one"
+is "$(sql "SELECT max(finished_at) - min(started_at) < '3 s' FROM (SELECT * FROM tenancy.job_done WHERE kind = 'slow' AND outcome = 'succeeded') s")" t "four workers are faster than one"
 
 # statements that need the database
 sql "SELECT kind FROM job_enqueue('slow', '{\"s\": 20, \"n\": 9}', retry => '{\"delays_seconds\": [3600]}')" >/dev/null
@@ -136,7 +136,7 @@ done
 wait_for 30 "SELECT count(*) FROM tenancy.job_pending" 0
 ok $? "all $jobs jobs are finished in spite of $kills kills"
 is "$(sql "SELECT count(*), count(DISTINCT n), min(n), max(n) FROM work.done")" "$jobs|$jobs|1|$jobs" "each was done once"
-is "$(sql "SELECT count(*) FROM tenancy.job_done WHERE arguments->>'n' IS NOT NULL AND retry->>'max_attempts' = '100' AND state = 'succeeded'")" "$jobs" "and has succeeded"
+is "$(sql "SELECT count(*) FROM tenancy.job_done WHERE arguments->>'n' IS NOT NULL AND retry->>'max_attempts' = '100' AND outcome = 'succeeded'")" "$jobs" "and has succeeded"
 cut_off=$(sql "SELECT sum(attempt - 1) FROM tenancy.job_done WHERE retry->>'max_attempts' = '100'")
 ok $((cut_off == 0)) "although $cut_off attempts were cut off"
 done_testing
