@@ -62,7 +62,8 @@ credited_of(const Contract *contract, const BilledLine *line)
 	return credited;
 }
 
-/* Take back what was billed for a time in which it is not in force; give again what is once more. */
+/* Take back what was billed for a time in which it is not in force; give again what is once more.
+ */
 static void
 credit_unused(Batch *batch, Contract *contract, const BilledLine *line)
 {
@@ -90,7 +91,8 @@ credit_unused(Batch *batch, Contract *contract, const BilledLine *line)
 
 		if (from >= to || !is_billed_as(line, item, charge))
 			continue;
-		part.part = numeric_plus(part.part, proration_length(from, to, pricing->proration_unit, zone));
+		part.part =
+			numeric_plus(part.part, proration_length(from, to, pricing->proration_unit, zone));
 		if (from <= unused_from)
 			unused_from = Max(unused_from, to);
 	}
@@ -112,8 +114,8 @@ credit_unused(Batch *batch, Contract *contract, const BilledLine *line)
 	credit_line->price_version = priced->version;
 	credit_line->charge = charge->id;
 	credit_line->kind = "credit";
-	credit_line->description =
-		psprintf("Unused time of %s", strcmp(charge->id, "base") == 0 ? priced->name : charge->name);
+	credit_line->description = psprintf(
+		"Unused time of %s", strcmp(charge->id, "base") == 0 ? priced->name : charge->name);
 	credit_line->quantity = line->quantity;
 	credit_line->unit = charge->unit;
 	credit_line->amount = numeric_minus(numeric_from_int(0), credit);
@@ -151,8 +153,8 @@ bill_part(Batch *batch, Contract *contract, const SubscriptionItem *item, const 
 	if (is_part)
 	{
 		part = palloc(sizeof(ProrationPart));
-		*part = proration_part(from, to, span->full_start, span->full_end,
-							   pricing->proration_unit, contract->subscription.time_zone);
+		*part = proration_part(from, to, span->full_start, span->full_end, pricing->proration_unit,
+							   contract->subscription.time_zone);
 	}
 	count = charge_rate(charge, pricing->exponent, &usage, part, rated);
 	for (int i = 0; i < count; i++)
@@ -167,9 +169,8 @@ bill_part(Batch *batch, Contract *contract, const SubscriptionItem *item, const 
 
 /* The gaps in [from, to) that no earlier line covers. */
 static void
-bill_gaps(Batch *batch, Contract *contract, const SubscriptionItem *item,
-		  const PricedPlan *priced, const Charge *charge, const Span *span, TimestampTz from,
-		  TimestampTz to)
+bill_gaps(Batch *batch, Contract *contract, const SubscriptionItem *item, const PricedPlan *priced,
+		  const Charge *charge, const Span *span, TimestampTz from, TimestampTz to)
 {
 	while (from < to)
 	{
@@ -260,8 +261,8 @@ bill_once(Batch *batch, Contract *contract)
 		for (int j = 0; priced->pricing->has_one_off && j < priced->pricing->charge_count; j++)
 		{
 			const Charge *charge = &priced->pricing->charges[j];
-			ChargeUsage usage = {.quantity = charge->is_per_seat ? item->quantity
-																 : numeric_from_int(1)};
+			ChargeUsage usage = {.quantity =
+									 charge->is_per_seat ? item->quantity : numeric_from_int(1)};
 			RatedLine rated[CHARGE_MAX_LINES];
 			bool is_billed = false;
 			int count;

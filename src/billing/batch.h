@@ -122,11 +122,10 @@ typedef struct Contract
 	int32 next_number;
 	TimestampTz next_end;
 	TimestampTz next_full_start;
-	char *pause_mode;   /* NULL when it is not paused */
-	const char *state;  /* after the bill */
-	bool has_advance;   /* after the bill */
-	pg_uuid_t last_cycle; /* for late usage */
-	TimestampTz usage_cutoff;
+	char *pause_mode;         /* NULL when it is not paused */
+	const char *state;        /* after the bill */
+	bool has_advance;         /* after the bill */
+	TimestampTz usage_cutoff; /* of the last bill; DT_NOEND for none */
 } Contract;
 
 typedef struct BillLine
@@ -145,7 +144,7 @@ typedef struct BillLine
 	Numeric amount;
 	Numeric exact;
 	bool is_discountable;
-	int group; /* of lines that an agreed maximum is about; 0 for none */
+	int group;        /* of lines that an agreed maximum is about; 0 for none */
 	char **tax_rates; /* resolved */
 	int tax_rate_count;
 	TimestampTz period_start;

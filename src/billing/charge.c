@@ -102,9 +102,9 @@ set_part(Task *task)
 
 	task->is_part = task->from != contract->full_start || task->to != contract->full_end;
 	if (task->is_part)
-		task->part = proration_part(task->from, task->to, contract->full_start, contract->full_end,
-									task->priced->pricing->proration_unit,
-									contract->subscription.time_zone);
+		task->part =
+			proration_part(task->from, task->to, contract->full_start, contract->full_end,
+						   task->priced->pricing->proration_unit, contract->subscription.time_zone);
 }
 
 typedef struct TaskList
@@ -146,8 +146,7 @@ list_recurring(TaskList *list, const Task *segment, bool is_first)
 			continue;
 		task = add_task(list, segment);
 		task->charge = charge;
-		task->usage.quantity =
-			charge->is_per_seat ? segment->item->quantity : numeric_from_int(1);
+		task->usage.quantity = charge->is_per_seat ? segment->item->quantity : numeric_from_int(1);
 		if (charge->is_prorated && pricing->proration_unit != PRORATE_NONE)
 			set_part(task);
 	}
@@ -256,7 +255,8 @@ read_usage(TaskList *list)
 
 		if (task->transactions < 0)
 			continue;
-		while (row + count < rows->count && row_int64(rows, row + count, 0) == task->transactions + 1)
+		while (row + count < rows->count &&
+			   row_int64(rows, row + count, 0) == task->transactions + 1)
 			count++;
 		values = palloc(sizeof(Numeric) * Max(count, 1));
 		task->usage.quantity = numeric_from_int(0);
@@ -285,9 +285,8 @@ bill_line_rated(Batch *batch, Contract *contract, const SubscriptionItem *item,
 	line->charge = charge != NULL ? charge->id : NULL;
 	line->kind = kind;
 	/* The base price is known by the name of the plan. */
-	line->description = charge != NULL && strcmp(charge->id, "base") == 0
-							? priced->name
-							: rated->description;
+	line->description =
+		charge != NULL && strcmp(charge->id, "base") == 0 ? priced->name : rated->description;
 	line->metric = rated->metric;
 	line->quantity = rated->quantity;
 	line->unit = rated->unit;
@@ -322,9 +321,9 @@ add_maximum(Bill *bill, const Task *task, const char *charge, Numeric maximum,
 
 	limit->group = task->group;
 	limit->charge = charge;
-	limit->maximum = task->is_part ? money_round(prorate(maximum, &task->part),
-												 task->priced->pricing->exponent)
-								   : maximum;
+	limit->maximum =
+		task->is_part ? money_round(prorate(maximum, &task->part), task->priced->pricing->exponent)
+					  : maximum;
 	limit->description = description;
 	bill->maximums = lappend(bill->maximums, limit);
 }
@@ -339,11 +338,10 @@ rate_task(Batch *batch, const Task *task)
 	for (int i = 0; i < count; i++)
 	{
 		bool is_minimum = strcmp(rated[i].kind, "minimum") == 0;
-		BillLine *line =
-			bill_line_rated(batch, task->contract, task->item, task->priced, &rated[i],
-							is_minimum						? "minimum"
-							: task->charge->metric != NULL ? "usage"
-														   : "recurring");
+		BillLine *line = bill_line_rated(batch, task->contract, task->item, task->priced, &rated[i],
+										 is_minimum                     ? "minimum"
+										 : task->charge->metric != NULL ? "usage"
+																		: "recurring");
 		Bill *bill = batch_bill(batch, task->contract);
 
 		line->period_start = task->from;
@@ -401,8 +399,8 @@ rate_commitment(Batch *batch, const Task *task)
 		if (commitment_rate(pricing->minimum, billed, pricing->exponent,
 							whole.is_part ? &whole.part : NULL, &rated))
 		{
-			BillLine *line = bill_line_rated(batch, task->contract, task->item, task->priced,
-											 &rated, "minimum");
+			BillLine *line =
+				bill_line_rated(batch, task->contract, task->item, task->priced, &rated, "minimum");
 
 			line->period_start = task->from;
 			line->period_end = task->to;

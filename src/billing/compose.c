@@ -45,8 +45,8 @@ batch_bill(Batch *batch, Contract *contract)
 		foreach (cell, batch->bills)
 		{
 			bill = lfirst(cell);
-			if (bill->payer == contract->payer && bill->contract == NULL &&
-				bill->ends_as == NULL && !bill->stays_draft && contract->pause_mode == NULL &&
+			if (bill->payer == contract->payer && bill->contract == NULL && bill->ends_as == NULL &&
+				!bill->stays_draft && contract->pause_mode == NULL &&
 				strcmp(bill->currency, subscription->currency) == 0)
 			{
 				bill->period_start = Min(bill->period_start, subscription->period_start);
@@ -243,16 +243,14 @@ take_discounts(Bill *bill, const Document *document, GivenCoupon *const *used)
 	{
 		const DocumentDiscount *discount = &document->discounts[i];
 		BillDiscount *into = &bill->discounts[bill->discount_count];
-		const BillMaximum *limit =
-			used[i] == NULL ? list_nth(bill->maximums, maximum++) : NULL;
+		const BillMaximum *limit = used[i] == NULL ? list_nth(bill->maximums, maximum++) : NULL;
 
 		if (numeric_is_zero(discount->amount))
 			continue;
 		into->coupon = used[i];
-		into->description = used[i] != NULL
-								? used[i]->name
-								: psprintf("%s: at most %s", limit->description,
-										   numeric_text(limit->maximum));
+		into->description = used[i] != NULL ? used[i]->name
+											: psprintf("%s: at most %s", limit->description,
+													   numeric_text(limit->maximum));
 		into->amount = discount->amount;
 		bill->discount_count++;
 		if (used[i] != NULL)
@@ -315,8 +313,7 @@ compose(Batch *batch, Bill *bill)
 	bill->tax = money_round(document.tax, document.exponent);
 	bill->inclusive_tax = money_round(document.inclusive_tax, document.exponent);
 	bill->total = money_round(document.total, document.exponent);
-	bill->is_skipped =
-		line_count == 0 || (bill->payer->skips_zero && numeric_is_zero(bill->total));
+	bill->is_skipped = line_count == 0 || (bill->payer->skips_zero && numeric_is_zero(bill->total));
 }
 
 void

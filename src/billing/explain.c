@@ -20,12 +20,13 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
-GATE_LOOKUP(explained_invoice,
-			"SELECT i.tenant_id, i.currency, i.subtotal, i.discount, i.tax, i.total,"
-			"       i.inclusive_tax, i.amount_applied, i.amount_credited, i.amount_paid, i.amount_due,"
-			"       i.state = 'draft'"
-			"  FROM tenancy.invoice i WHERE i.id = $1",
-			UUIDOID);
+GATE_LOOKUP(
+	explained_invoice,
+	"SELECT i.tenant_id, i.currency, i.subtotal, i.discount, i.tax, i.total,"
+	"       i.inclusive_tax, i.amount_applied, i.amount_credited, i.amount_paid, i.amount_due,"
+	"       i.state = 'draft'"
+	"  FROM tenancy.invoice i WHERE i.id = $1",
+	UUIDOID);
 GATE_LOOKUP(explained_lines,
 			"SELECT l.description, l.kind, l.plan, l.price_version, l.charge, l.metric, l.quantity,"
 			"       l.amount, l.discount, l.trace, v.number,"
@@ -87,8 +88,8 @@ append_steps(StringInfo text, const Explanation *explanation, const GateRows *ro
 {
 	char *plan = row_text(rows, row, 2);
 	Jsonb *trace = row_jsonb(rows, row, 9);
-	const PricedPlan *priced = price_cache_get(explanation->prices, plan, row_int32(rows, row, 3),
-											   explanation->currency);
+	const PricedPlan *priced =
+		price_cache_get(explanation->prices, plan, row_int32(rows, row, 3), explanation->currency);
 	const Charge *charge = charge_of(priced, row_text(rows, row, 4));
 	Numeric used = json_numeric(trace, "used");
 	ChargeUsage usage = {.quantity = used != NULL ? used : row_numeric(rows, row, 6)};

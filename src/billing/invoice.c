@@ -44,28 +44,30 @@ GATE_STATEMENT(invoice_void_of_period,
 			   " ORDER BY i.id DESC LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 /* The same lines once more; what has changed since comes as late usage. */
-GATE_STATEMENT(invoice_copy,
-			   "INSERT INTO tenancy.invoice (id, tenant_id, legal_entity, subscription_id, purpose,"
-			   "    state, period_number, period_start, period_end, currency, line_count, tax_count,"
-			   "    discount_count, subtotal, discount, tax, inclusive_tax, total, deferred,"
-			   "    usage_cutoff, payment_terms_days, created_at)"
-			   " SELECT $2, v.tenant_id, v.legal_entity, v.subscription_id, v.purpose, 'draft',"
-			   "        v.period_number, v.period_start, v.period_end, v.currency, v.line_count,"
-			   "        v.tax_count, v.discount_count, v.subtotal, v.discount, v.tax,"
-			   "        v.inclusive_tax, v.total, v.deferred, v.usage_cutoff, v.payment_terms_days, $3"
-			   "   FROM tenancy.invoice v WHERE v.id = $1",
-			   UUIDOID, UUIDOID, TIMESTAMPTZOID);
-GATE_STATEMENT(invoice_copy_lines,
-			   "INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, subscription_id,"
-			   "    item_line, plan, price_version, charge, kind, description, metric, quantity, unit,"
-			   "    unit_price, amount, discount, tax, net, tax_rates, period_start, period_end,"
-			   "    corrects, corrects_position, trace)"
-			   " SELECT $2, l.position, l.tenant_id, l.subscription_id, l.item_line, l.plan,"
-			   "        l.price_version, l.charge, l.kind, l.description, l.metric, l.quantity, l.unit,"
-			   "        l.unit_price, l.amount, l.discount, l.tax, l.net, l.tax_rates,"
-			   "        l.period_start, l.period_end, l.corrects, l.corrects_position, l.trace"
-			   "   FROM tenancy.invoice_line l WHERE l.invoice_id = $1",
-			   UUIDOID, UUIDOID);
+GATE_STATEMENT(
+	invoice_copy,
+	"INSERT INTO tenancy.invoice (id, tenant_id, legal_entity, subscription_id, purpose,"
+	"    state, period_number, period_start, period_end, currency, line_count, tax_count,"
+	"    discount_count, subtotal, discount, tax, inclusive_tax, total, deferred,"
+	"    usage_cutoff, payment_terms_days, created_at)"
+	" SELECT $2, v.tenant_id, v.legal_entity, v.subscription_id, v.purpose, 'draft',"
+	"        v.period_number, v.period_start, v.period_end, v.currency, v.line_count,"
+	"        v.tax_count, v.discount_count, v.subtotal, v.discount, v.tax,"
+	"        v.inclusive_tax, v.total, v.deferred, v.usage_cutoff, v.payment_terms_days, $3"
+	"   FROM tenancy.invoice v WHERE v.id = $1",
+	UUIDOID, UUIDOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	invoice_copy_lines,
+	"INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, subscription_id,"
+	"    item_line, plan, price_version, charge, kind, description, metric, quantity, unit,"
+	"    unit_price, amount, discount, tax, net, tax_rates, period_start, period_end,"
+	"    corrects, corrects_position, trace)"
+	" SELECT $2, l.position, l.tenant_id, l.subscription_id, l.item_line, l.plan,"
+	"        l.price_version, l.charge, l.kind, l.description, l.metric, l.quantity, l.unit,"
+	"        l.unit_price, l.amount, l.discount, l.tax, l.net, l.tax_rates,"
+	"        l.period_start, l.period_end, l.corrects, l.corrects_position, l.trace"
+	"   FROM tenancy.invoice_line l WHERE l.invoice_id = $1",
+	UUIDOID, UUIDOID);
 GATE_STATEMENT(invoice_copy_taxes,
 			   "INSERT INTO tenancy.invoice_tax (invoice_id, position, tenant_id, tax_rate, name,"
 			   "    percentage, category, is_inclusive, reason, base, amount)"
@@ -73,41 +75,45 @@ GATE_STATEMENT(invoice_copy_taxes,
 			   "        x.is_inclusive, x.reason, x.base, x.amount"
 			   "   FROM tenancy.invoice_tax x WHERE x.invoice_id = $1",
 			   UUIDOID, UUIDOID);
-GATE_STATEMENT(invoice_copy_discounts,
-			   "INSERT INTO tenancy.invoice_discount (invoice_id, position, tenant_id,"
-			   "    redemption_id, coupon, description, amount)"
-			   " SELECT $2, d.position, d.tenant_id, d.redemption_id, d.coupon, d.description, d.amount"
-			   "   FROM tenancy.invoice_discount d WHERE d.invoice_id = $1",
-			   UUIDOID, UUIDOID);
+GATE_STATEMENT(
+	invoice_copy_discounts,
+	"INSERT INTO tenancy.invoice_discount (invoice_id, position, tenant_id,"
+	"    redemption_id, coupon, description, amount)"
+	" SELECT $2, d.position, d.tenant_id, d.redemption_id, d.coupon, d.description, d.amount"
+	"   FROM tenancy.invoice_discount d WHERE d.invoice_id = $1",
+	UUIDOID, UUIDOID);
 /* What coupons lost to an invoice is theirs again, or is taken once more: $2 is 1 or -1. */
-GATE_STATEMENT(coupons_give_back,
-			   "UPDATE tenancy.coupon_redemption r"
-			   "   SET periods_left = r.periods_left + CASE WHEN r.amount_left IS NULL THEN $2"
-			   "                                            WHEN $2 > 0 AND r.periods_left = 0 THEN 1"
-			   "                                            WHEN $2 < 0 AND r.amount_left = d.amount THEN -1"
-			   "                                            ELSE 0 END,"
-			   "       amount_left = r.amount_left + $2 * d.amount,"
-			   "       state = CASE WHEN r.state = 'revoked' THEN r.state"
-			   "                    WHEN $2 > 0 THEN 'active'"
-			   "                    WHEN r.periods_left = 1 AND coalesce(r.amount_left = d.amount, true)"
-			   "                    THEN 'used_up' ELSE r.state END"
-			   "  FROM (SELECT v.redemption_id, pg_catalog.sum(v.amount) AS amount"
-			   "          FROM tenancy.invoice_discount v WHERE v.invoice_id = $1"
-			   "         GROUP BY v.redemption_id) d"
-			   " WHERE r.id = d.redemption_id",
-			   UUIDOID, INT4OID);
+GATE_STATEMENT(
+	coupons_give_back,
+	"UPDATE tenancy.coupon_redemption r"
+	"   SET periods_left = r.periods_left + CASE WHEN r.amount_left IS NULL THEN $2"
+	"                                            WHEN $2 > 0 AND r.periods_left = 0 THEN 1"
+	"                                            WHEN $2 < 0 AND r.amount_left = d.amount THEN -1"
+	"                                            ELSE 0 END,"
+	"       amount_left = r.amount_left + $2 * d.amount,"
+	"       state = CASE WHEN r.state = 'revoked' THEN r.state"
+	"                    WHEN $2 > 0 THEN 'active'"
+	"                    WHEN r.periods_left = 1 AND coalesce(r.amount_left = d.amount, true)"
+	"                    THEN 'used_up' ELSE r.state END"
+	"  FROM (SELECT v.redemption_id, pg_catalog.sum(v.amount) AS amount"
+	"          FROM tenancy.invoice_discount v WHERE v.invoice_id = $1"
+	"         GROUP BY v.redemption_id) d"
+	" WHERE r.id = d.redemption_id",
+	UUIDOID, INT4OID);
 GATE_STATEMENT(items_give_back,
 			   "UPDATE tenancy.invoice_item SET invoice_id = NULL WHERE invoice_id = $1", UUIDOID);
-GATE_STATEMENT(item_insert,
-			   "INSERT INTO tenancy.invoice_item AS i (id, tenant_id, currency, description, quantity,"
-			   "    unit_price, tax_rates, period_start, period_end, created_at)"
-			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING i",
-			   UUIDOID, UUIDOID, TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTARRAYOID,
-			   TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
-GATE_LOOKUP(unknown_rate,
-			"SELECT u.id FROM unnest($1) AS u(id)"
-			" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = u.id AND r.active) LIMIT 1",
-			TEXTARRAYOID);
+GATE_STATEMENT(
+	pending_insert,
+	"INSERT INTO tenancy.invoice_item AS i (id, tenant_id, currency, description, quantity,"
+	"    unit_price, tax_rates, period_start, period_end, created_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING i",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTARRAYOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID);
+GATE_LOOKUP(
+	unknown_rate,
+	"SELECT u.id FROM unnest($1) AS u(id)"
+	" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = u.id AND r.active) LIMIT 1",
+	TEXTARRAYOID);
 GATE_STATEMENT(invoice_as_document, "SELECT tenancy.invoice_document($1)", UUIDOID);
 
 Datum
@@ -232,8 +238,8 @@ preview(void *argument)
 		const Bill *bill = lfirst(cell);
 
 		if (!bill->is_skipped)
-			preview->documents[preview->count++] = row_jsonb(
-				gate_run(&invoice_as_document, EXPECT_ONE, gate_uuid(&bill->id)), 0, 0);
+			preview->documents[preview->count++] =
+				row_jsonb(gate_run(&invoice_as_document, EXPECT_ONE, gate_uuid(&bill->id)), 0, 0);
 	}
 }
 
@@ -337,8 +343,7 @@ TENANCY_FUNCTION(invoice_void)
 		Numeric returned = credit_return(id, clock_now());
 
 		if (returned != NULL)
-			(void) invoice_settle(id, SETTLE_APPLIED,
-								  numeric_minus(numeric_from_int(0), returned));
+			(void) invoice_settle(id, SETTLE_APPLIED, numeric_minus(numeric_from_int(0), returned));
 		invoice = invoice_lock(id);
 	}
 	post_end(invoice, "void", LEDGER_RECEIVABLE);
@@ -400,7 +405,7 @@ TENANCY_FUNCTION(invoice_item_add)
 						   row_is_null(unknown, 0, 0) ? "" : row_text(unknown, 0, 0)));
 	}
 	PG_RETURN_DATUM(
-		row_datum(gate_run(&item_insert, EXPECT_ONE, gate_uuid(id_new()), gate_uuid(tenant),
+		row_datum(gate_run(&pending_insert, EXPECT_ONE, gate_uuid(id_new()), gate_uuid(tenant),
 						   gate_text(currency), gate_text(description), gate_numeric(quantity),
 						   gate_numeric(unit_price), gate_argument(6), gate_timestamptz(starts),
 						   gate_timestamptz(ends), gate_timestamptz(clock_now())),

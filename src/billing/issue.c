@@ -64,7 +64,8 @@ invoice_events_init(void)
 int64
 series_take(const char *series, int count)
 {
-	return row_int64(gate_run(&series_next, EXPECT_ONE, gate_text(series), gate_int64(count)), 0, 0);
+	return row_int64(gate_run(&series_next, EXPECT_ONE, gate_text(series), gate_int64(count)), 0,
+					 0);
 }
 
 char *
@@ -102,8 +103,9 @@ post(const IssuedInvoice *invoices, int count)
 			ledger_debit(posting, LEDGER_RECEIVABLE, invoice->total);
 		ledger_credit(posting, LEDGER_TAX_PAYABLE, invoice->tax);
 		ledger_credit(posting, LEDGER_DEFERRED, invoice->deferred);
-		ledger_credit(posting, LEDGER_REVENUE,
-					  numeric_minus(numeric_minus(invoice->total, invoice->tax), invoice->deferred));
+		ledger_credit(
+			posting, LEDGER_REVENUE,
+			numeric_minus(numeric_minus(invoice->total, invoice->tax), invoice->deferred));
 	}
 	(void) ledger_post_many(postings, count);
 }

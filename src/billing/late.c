@@ -43,8 +43,381 @@ billing_usage_cutoff(void)
 	return oldest;
 }
 
+/* Usage that became known after the last bill, by the period that it belongs to. */
+GATE_STATEMENT(
+	late_usage,
+	"WITH asked AS ("
+	"    SELECT u.* FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4))"
+	"        WITH ORDINALITY AS u(tenant_id, subscription_id, cutoff, before, n)),"
+	" late AS ("
+	"    SELECT a.n, a.subscription_id, e.metric, e.occurred_at"
+	"      FROM asked a JOIN tenancy.usage_event e ON e.tenant_id = a.tenant_id"
+	"     WHERE e.recorded_at >= a.cutoff AND e.occurred_at < a.before"
+	"       AND e.recorded_at - e.occurred_at > '10 minutes'::interval"
+	"    UNION ALL"
+	"    SELECT a.n, a.subscription_id, e.metric, e.occurred_at"
+	"      FROM asked a JOIN tenancy.usage_event e ON e.tenant_id = a.tenant_id"
+	"     WHERE e.cancelled_at >= a.cutoff AND e.occurred_at < a.before"
+	"       AND e.cancelled_at IS NOT NULL)"
+	" SELECT l.n, l.metric, coalesce(i.period_start, '-infinity'), coalesce(i.period_end, "
+	"'-infinity'),"
+	"        pg_catalog.min(l.occurred_at)"
+	"   FROM late l"
+	"   LEFT JOIN tenancy.invoice i ON i.subscription_id = l.subscription_id AND i.purpose = "
+	"'cycle'"
+	"    AND i.state <> 'void' AND i.period_start <= l.occurred_at AND i.period_end > l.occurred_at"
+	"  GROUP BY l.n, l.metric, i.period_start, i.period_end,"
+	"           CASE WHEN i.id IS NULL THEN pg_catalog.date_trunc('day', l.occurred_at) END"
+	"  ORDER BY l.n, l.metric, 5",
+	UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
+/* The plans in force then that price the metric. */
+GATE_STATEMENT(late_items,
+			   "SELECT g.n, g.line, g.is_addon, g.plan, g.price_version, pg_catalog.lower(r.r),"
+			   "       pg_catalog.upper(r.r)"
+			   "  FROM (SELECT u.n, i.line, i.is_addon, i.plan, i.price_version,"
+			   "               pg_catalog.range_agg(pg_catalog.tstzrange("
+			   "                   greatest(i.starts_at, u.period_start),"
+			   "                   least(i.ends_at, u.period_end))) AS times"
+			   "          FROM ROWS FROM (unnest($1), unnest($2), unnest($3))"
+			   "              WITH ORDINALITY AS u(subscription_id, period_start, period_end, n)"
+			   "          JOIN tenancy.subscription_item i ON i.subscription_id = u.subscription_id"
+			   "           AND i.superseded_at = 'infinity' AND i.starts_at < u.period_end"
+			   "           AND i.ends_at > u.period_start"
+			   "         GROUP BY u.n, i.line, i.is_addon, i.plan, i.price_version) g,"
+			   "       unnest(g.times) AS r(r)"
+			   " ORDER BY g.n, g.line, 6",
+			   UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
+/* What a charge, and its whole plan, was billed for a part of a period; and after discounts. */
+GATE_STATEMENT(
+	late_billed,
+	"SELECT u.n, coalesce(pg_catalog.sum(l.amount) FILTER (WHERE l.charge = u.charge), 0),"
+	"       coalesce(pg_catalog.sum(l.amount - l.discount) FILTER (WHERE l.charge = u.charge), 0),"
+	"       coalesce(pg_catalog.sum(l.amount - l.discount), 0)"
+	"  FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
+	"      WITH ORDINALITY AS u(tenant_id, subscription_id, item_line, charge, from_time, to_time, "
+	"n)"
+	"  LEFT JOIN (tenancy.invoice i JOIN tenancy.invoice_line l ON l.invoice_id = i.id)"
+	"    ON i.tenant_id = u.tenant_id AND i.state <> 'void'"
+	"   AND l.subscription_id = u.subscription_id AND l.item_line = u.item_line"
+	"   AND l.kind IN ('late', 'minimum', 'recurring', 'usage')"
+	"   AND l.period_start >= u.from_time AND l.period_end <= u.to_time"
+	" GROUP BY u.n ORDER BY u.n",
+	UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID);
+GATE_STATEMENT(late_quantities,
+			   "SELECT q.ordinal, q.quantity FROM tenancy.usage_quantities($1, $2, $3, $4) q"
+			   " ORDER BY q.ordinal",
+			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
+
+/* Usage that is recorded this soon is no exception: see usage_event_late_idx. */
+#define SOON (10 * USECS_PER_MINUTE)
+
+/* A closed period of a contract, and a metric of which it has to be looked at. */
+typedef struct LatePeriod
+{
+	Contract *contract;
+	char *metric;
+	TimestampTz start;
+	TimestampTz end;
+} LatePeriod;
+
+/* A charge of such a period. */
+typedef struct LateCharge
+{
+	const LatePeriod *period;
+	SubscriptionItem item;
+	const PricedPlan *priced;
+	const Charge *charge;
+	TimestampTz from;
+	TimestampTz to;
+} LateCharge;
+
+/* The period that a time lies in, by the anchor, where no invoice tells. */
+static void
+find_period(LatePeriod *period, TimestampTz at)
+{
+	const Subscription *subscription = &period->contract->subscription;
+	int32 number;
+
+	if (at < subscription->trial_ends_at)
+	{
+		period->start = subscription->starts_at;
+		period->end = subscription->trial_ends_at;
+		return;
+	}
+	subscription_period_at(subscription, at, &number, &period->end);
+	period->start = period_boundary(subscription->anchor, number, subscription->period,
+									subscription->time_zone);
+	period->start = Max(period->start, Max(subscription->starts_at, subscription->trial_ends_at));
+	period->end = Min(period->end, subscription->period_start);
+}
+
+static bool
+is_listed(List *periods, const LatePeriod *period)
+{
+	ListCell *cell;
+
+	foreach (cell, periods)
+	{
+		const LatePeriod *listed = lfirst(cell);
+
+		if (listed->contract == period->contract && listed->start == period->start &&
+			listed->end == period->end && strcmp(listed->metric, period->metric) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The last bill may have read its usage so soon after the end of its period that what it missed
+ * is not late enough to tell: then that period is looked at whatever is known.
+ */
+static List *
+list_recent(Batch *batch, List *periods, Contract *contract)
+{
+	const Subscription *subscription = &contract->subscription;
+	LatePeriod recent = {.contract = contract};
+
+	if (contract->usage_cutoff >= subscription->period_start + SOON)
+		return periods;
+	find_period(&recent, subscription->period_start - 1);
+	for (int i = 0; i < contract->item_count; i++)
+	{
+		const SubscriptionItem *item = &contract->items[i];
+		const Pricing *pricing =
+			price_cache_get(batch->prices, item->plan, item->price_version, subscription->currency)
+				->pricing;
+
+		for (int j = 0; j < pricing->charge_count; j++)
+		{
+			LatePeriod *period;
+
+			if (pricing->charges[j].metric == NULL)
+				continue;
+			recent.metric = pricing->charges[j].metric;
+			if (is_listed(periods, &recent))
+				continue;
+			period = palloc(sizeof(LatePeriod));
+			*period = recent;
+			periods = lappend(periods, period);
+		}
+	}
+	return periods;
+}
+
+static List *
+list_periods(Batch *batch)
+{
+	Column tenants;
+	Column subscriptions;
+	Column cutoffs;
+	Column befores;
+	Contract **asked = palloc(sizeof(Contract *) * Max(batch->contract_count, 1));
+	int asked_count = 0;
+	List *periods = NIL;
+	GateRows *rows;
+
+	column_begin(&tenants, UUIDOID);
+	column_begin(&subscriptions, UUIDOID);
+	column_begin(&cutoffs, TIMESTAMPTZOID);
+	column_begin(&befores, TIMESTAMPTZOID);
+	for (int i = 0; i < batch->contract_count; i++)
+	{
+		Contract *contract = &batch->contracts[i];
+
+		/* What has not been billed for anything cannot have been billed too early. */
+		if (!contract->closes || contract->usage_cutoff == DT_NOEND)
+			continue;
+		asked[asked_count++] = contract;
+		column_add(&tenants, gate_uuid(&contract->subscription.tenant));
+		column_add(&subscriptions, gate_uuid(&contract->subscription.id));
+		column_add(&cutoffs, gate_timestamptz(contract->usage_cutoff));
+		column_add(&befores, gate_timestamptz(contract->subscription.period_start));
+	}
+	if (asked_count == 0)
+		return NIL;
+	rows = gate_run(&late_usage, EXPECT_ANY, column_array(&tenants), column_array(&subscriptions),
+					column_array(&cutoffs), column_array(&befores));
+	for (int64 i = 0; i < rows->count; i++)
+	{
+		LatePeriod *period = palloc(sizeof(LatePeriod));
+		TimestampTz at = row_timestamptz(rows, i, 4);
+
+		period->contract = asked[row_int64(rows, i, 0) - 1];
+		period->metric = row_text(rows, i, 1);
+		period->start = row_timestamptz(rows, i, 2);
+		period->end = row_timestamptz(rows, i, 3);
+		if (at < period->contract->subscription.starts_at)
+			continue;
+		if (period->start == DT_NOBEGIN)
+			find_period(period, at);
+		if (!is_listed(periods, period))
+			periods = lappend(periods, period);
+	}
+	for (int i = 0; i < asked_count; i++)
+		periods = list_recent(batch, periods, asked[i]);
+	return periods;
+}
+
+static LateCharge *
+list_charges(Batch *batch, List *periods, int *count)
+{
+	Column subscriptions;
+	Column starts;
+	Column ends;
+	LateCharge *charges;
+	int capacity = 64;
+	GateRows *rows;
+	ListCell *cell;
+
+	column_begin(&subscriptions, UUIDOID);
+	column_begin(&starts, TIMESTAMPTZOID);
+	column_begin(&ends, TIMESTAMPTZOID);
+	foreach (cell, periods)
+	{
+		const LatePeriod *period = lfirst(cell);
+
+		column_add(&subscriptions, gate_uuid(&period->contract->subscription.id));
+		column_add(&starts, gate_timestamptz(period->start));
+		column_add(&ends, gate_timestamptz(period->end));
+	}
+	rows = gate_run(&late_items, EXPECT_ANY, column_array(&subscriptions), column_array(&starts),
+					column_array(&ends));
+	charges = palloc(sizeof(LateCharge) * capacity);
+	*count = 0;
+	for (int64 i = 0; i < rows->count; i++)
+	{
+		const LatePeriod *period = list_nth(periods, row_int64(rows, i, 0) - 1);
+		const PricedPlan *priced =
+			price_cache_get(batch->prices, row_text(rows, i, 3), row_int32(rows, i, 4),
+							period->contract->subscription.currency);
+
+		if (period->start < period->contract->subscription.trial_ends_at &&
+			priced->pricing->trial_usage_is_free)
+			continue;
+		for (int j = 0; j < priced->pricing->charge_count; j++)
+		{
+			const Charge *charge = &priced->pricing->charges[j];
+
+			/* The values of transactions are not read again: see doc/limits.md. */
+			if (charge->metric == NULL || strcmp(charge->metric, period->metric) != 0 ||
+				charge->model == MODEL_PERCENTAGE)
+				continue;
+			if (*count == capacity)
+			{
+				capacity *= 2;
+				charges = repalloc(charges, sizeof(LateCharge) * capacity);
+			}
+			charges[(*count)++] = (LateCharge){
+				.period = period,
+				.item = {.line = *row_uuid(rows, i, 1), .is_addon = row_bool(rows, i, 2)},
+				.priced = priced,
+				.charge = charge,
+				.from = row_timestamptz(rows, i, 5),
+				.to = row_timestamptz(rows, i, 6)};
+		}
+	}
+	return charges;
+}
+
+/* At most what is left to an agreed maximum. */
+static Numeric
+within(Numeric amount, Numeric maximum, Numeric billed)
+{
+	Numeric room;
+
+	if (maximum == NULL)
+		return amount;
+	room = numeric_positive_part(numeric_minus(maximum, billed));
+	return numeric_compare(amount, room) > 0 ? room : amount;
+}
+
+static void
+bill_late(Batch *batch, const LateCharge *late, Numeric used, const GateRows *billed, int64 row)
+{
+	Contract *contract = late->period->contract;
+	const Pricing *pricing = late->priced->pricing;
+	ProrationPart part =
+		proration_part(late->from, late->to, late->period->start, late->period->end,
+					   pricing->proration_unit, contract->subscription.time_zone);
+	bool is_part = late->charge->is_prorated && numeric_compare(part.part, part.whole) != 0;
+	ChargeUsage usage = {.quantity = used};
+	RatedLine rated[CHARGE_MAX_LINES];
+	Numeric before = row_numeric(billed, row, 1);
+	Numeric cost = numeric_from_int(0);
+	Numeric amount;
+	BillLine *line;
+	JsonBuilder trace;
+	int count = charge_rate(late->charge, pricing->exponent, &usage, is_part ? &part : NULL, rated);
+
+	for (int i = 0; i < count; i++)
+		cost = numeric_plus(cost, rated[i].amount);
+	amount =
+		within(numeric_minus(cost, before), late->charge->maximum, row_numeric(billed, row, 2));
+	amount = within(amount, pricing->maximum, row_numeric(billed, row, 3));
+	if (numeric_is_zero(amount))
+		return;
+	if (count == 0)
+		rated[0] = (RatedLine){.charge = late->charge,
+							   .description = late->charge->name,
+							   .metric = late->charge->metric,
+							   .unit = late->charge->unit,
+							   .used = used};
+	line = bill_line_rated(batch, contract, &late->item, late->priced, &rated[0], "late");
+	line->quantity = used;
+	line->unit_price = NULL;
+	line->amount = money_round(amount, pricing->exponent);
+	line->exact = line->amount;
+	line->period_start = late->from;
+	line->period_end = late->to;
+	json_begin(&trace);
+	json_put_text(&trace, "rule", "late");
+	json_put_int64(&trace, "price_version", late->priced->version);
+	json_put_numeric(&trace, "used", used);
+	json_put_numeric(&trace, "cost", cost);
+	json_put_numeric(&trace, "billed", before);
+	line->trace = json_end(&trace);
+	bill_add(batch_bill(batch, contract), line);
+}
+
 void
 charge_late(Batch *batch)
 {
-	(void) batch;
+	List *periods = list_periods(batch);
+	LateCharge *charges;
+	GateRows *quantities;
+	GateRows *billed;
+	Column columns[7];
+	static const Oid types[lengthof(columns)] = {UUIDOID, UUIDOID,        UUIDOID,       TEXTOID,
+												 TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	int count;
+
+	if (periods == NIL)
+		return;
+	charges = list_charges(batch, periods, &count);
+	if (count == 0)
+		return;
+	for (int i = 0; i < lengthof(columns); i++)
+		column_begin(&columns[i], types[i]);
+	for (int i = 0; i < count; i++)
+	{
+		const LateCharge *late = &charges[i];
+
+		column_add(&columns[0], gate_uuid(&late->period->contract->subscription.tenant));
+		column_add(&columns[1], gate_uuid(&late->period->contract->subscription.id));
+		column_add(&columns[2], gate_uuid(&late->item.line));
+		column_add(&columns[3], gate_text(late->charge->id));
+		column_add(&columns[4], gate_text(late->charge->metric));
+		column_add(&columns[5], gate_timestamptz(late->from));
+		column_add(&columns[6], gate_timestamptz(late->to));
+	}
+	quantities =
+		gate_run(&late_quantities, EXPECT_ANY, column_array(&columns[0]), column_array(&columns[4]),
+				 column_array(&columns[5]), column_array(&columns[6]));
+	billed =
+		gate_run(&late_billed, EXPECT_ANY, column_array(&columns[0]), column_array(&columns[1]),
+				 column_array(&columns[2]), column_array(&columns[3]), column_array(&columns[5]),
+				 column_array(&columns[6]));
+	for (int i = 0; i < count; i++)
+		bill_late(batch, &charges[i], row_numeric(quantities, i, 1), billed, i);
 }

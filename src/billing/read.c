@@ -21,7 +21,7 @@
 	"SELECT s.id, s.tenant_id, s.plan, s.price_version, s.family, s.currency, s.billing_period,"   \
 	"       s.state, s.time_zone, s.starts_at, s.anchor, coalesce(s.trial_ends_at, '-infinity'),"  \
 	"       s.period_number, s.period_start, s.period_end, s.bills_at, s.has_advance,"             \
-	"       coalesce(s.ends_at, 'infinity'), s.pause_mode"                                         \
+	"       coalesce(s.ends_at, 'infinity'), s.pause_mode, s.usage_cutoff"                         \
 	"  FROM tenancy.subscription s"                                                                \
 	" WHERE s.tenant_id = ANY ($1) AND s.bills_at <= $2 AND ($3 IS NULL OR s.id = $3)"
 GATE_STATEMENT(batch_contracts, CONTRACT_COLUMNS " ORDER BY s.tenant_id, s.id FOR UPDATE",
@@ -41,33 +41,35 @@ GATE_STATEMENT(batch_payers,
 			   " WHERE t.id = ANY ($1) ORDER BY t.id",
 			   UUIDARRAYOID);
 /* Also what has ended since, as long as a line in advance for it reaches into the open period. */
-GATE_STATEMENT(batch_items,
-			   "SELECT s.tenant_id, i.subscription_id, i.line, i.is_addon, i.plan,"
-			   "       i.price_version, i.quantity, i.starts_at, i.ends_at"
-			   "  FROM tenancy.subscription_item i"
-			   "  JOIN tenancy.subscription s ON s.id = i.subscription_id"
-			   " WHERE i.subscription_id = ANY ($1) AND i.superseded_at = 'infinity'"
-			   "   AND i.ends_at > CASE WHEN s.has_advance THEN"
-			   "           (SELECT least(s.period_start, pg_catalog.min(l.period_start))"
-			   "              FROM tenancy.invoice_line l"
-			   "             WHERE l.subscription_id = s.id AND l.kind IN ('advance', 'credit', 'one_off')"
-			   "               AND l.period_end > s.period_start)"
-			   "           ELSE s.period_start END"
-			   " ORDER BY s.tenant_id, i.subscription_id, i.is_addon, CASE WHEN i.is_addon THEN i.line END,"
-			   "          i.starts_at",
-			   UUIDARRAYOID);
+GATE_STATEMENT(
+	batch_items,
+	"SELECT s.tenant_id, i.subscription_id, i.line, i.is_addon, i.plan,"
+	"       i.price_version, i.quantity, i.starts_at, i.ends_at"
+	"  FROM tenancy.subscription_item i"
+	"  JOIN tenancy.subscription s ON s.id = i.subscription_id"
+	" WHERE i.subscription_id = ANY ($1) AND i.superseded_at = 'infinity'"
+	"   AND i.ends_at > CASE WHEN s.has_advance THEN"
+	"           (SELECT least(s.period_start, pg_catalog.min(l.period_start))"
+	"              FROM tenancy.invoice_line l"
+	"             WHERE l.subscription_id = s.id AND l.kind IN ('advance', 'credit', 'one_off')"
+	"               AND l.period_end > s.period_start)"
+	"           ELSE s.period_start END"
+	" ORDER BY s.tenant_id, i.subscription_id, i.is_addon, CASE WHEN i.is_addon THEN i.line END,"
+	"          i.starts_at",
+	UUIDARRAYOID);
 /* One-offs are looked for however long ago they were. */
-GATE_STATEMENT(batch_billed,
-			   "SELECT l.tenant_id, l.subscription_id, l.invoice_id, l.position, l.item_line, l.plan,"
-			   "       l.price_version, l.charge, l.kind, l.quantity, l.amount - l.discount,"
-			   "       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position"
-			   "  FROM tenancy.invoice_line l"
-			   "  JOIN tenancy.subscription s ON s.id = l.subscription_id"
-			   "  JOIN tenancy.invoice v ON v.id = l.invoice_id AND v.state <> 'void'"
-			   " WHERE l.subscription_id = ANY ($1) AND l.kind IN ('advance', 'credit', 'one_off')"
-			   "   AND (l.period_end > s.period_start OR l.kind = 'one_off')"
-			   " ORDER BY l.tenant_id, l.subscription_id, l.invoice_id, l.position",
-			   UUIDARRAYOID);
+GATE_STATEMENT(
+	batch_billed,
+	"SELECT l.tenant_id, l.subscription_id, l.invoice_id, l.position, l.item_line, l.plan,"
+	"       l.price_version, l.charge, l.kind, l.quantity, l.amount - l.discount,"
+	"       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position"
+	"  FROM tenancy.invoice_line l"
+	"  JOIN tenancy.subscription s ON s.id = l.subscription_id"
+	"  JOIN tenancy.invoice v ON v.id = l.invoice_id AND v.state <> 'void'"
+	" WHERE l.subscription_id = ANY ($1) AND l.kind IN ('advance', 'credit', 'one_off')"
+	"   AND (l.period_end > s.period_start OR l.kind = 'one_off')"
+	" ORDER BY l.tenant_id, l.subscription_id, l.invoice_id, l.position",
+	UUIDARRAYOID);
 GATE_STATEMENT(batch_coupons,
 			   "SELECT r.tenant_id, r.id, c.code, c.name, c.kind = 'percent', c.value, c.currency,"
 			   "       c.plans, c.metrics, coalesce(r.periods_left, -1), r.amount_left"
@@ -82,9 +84,8 @@ GATE_STATEMENT(batch_pending,
 			   " WHERE i.tenant_id = ANY ($1) AND i.invoice_id IS NULL"
 			   " ORDER BY i.tenant_id, i.id FOR UPDATE",
 			   UUIDARRAYOID);
-GATE_STATEMENT(batch_rates,
-			   "SELECT r.id, r.name, r.percentage, r.is_inclusive, r.category"
-			   "  FROM tenancy.tax_rate r ORDER BY r.id");
+GATE_STATEMENT(batch_rates, "SELECT r.id, r.name, r.percentage, r.is_inclusive, r.category"
+							"  FROM tenancy.tax_rate r ORDER BY r.id");
 
 static int
 compare_ids(const pg_uuid_t *a, const pg_uuid_t *b)
@@ -95,9 +96,9 @@ compare_ids(const pg_uuid_t *a, const pg_uuid_t *b)
 static void
 read_contracts(Batch *batch, const BatchRequest *request)
 {
-	GateRows *rows = gate_run(request->skips_locked ? &batch_contracts_free : &batch_contracts,
-							  EXPECT_ANY, request->tenants, gate_timestamptz(request->at),
-							  gate_uuid(request->subscription));
+	GateRows *rows =
+		gate_run(request->skips_locked ? &batch_contracts_free : &batch_contracts, EXPECT_ANY,
+				 request->tenants, gate_timestamptz(request->at), gate_uuid(request->subscription));
 
 	batch->contracts = palloc0(sizeof(Contract) * Max(rows->count, 1));
 	batch->contract_count = rows->count;
@@ -126,6 +127,7 @@ read_contracts(Batch *batch, const BatchRequest *request)
 		subscription->has_advance = row_bool(rows, i, 16);
 		subscription->ends_at = row_timestamptz(rows, i, 17);
 		contract->pause_mode = row_is_null(rows, i, 18) ? NULL : row_text(rows, i, 18);
+		contract->usage_cutoff = row_timestamptz(rows, i, 19);
 		contract->state = subscription->state;
 		contract->has_advance = subscription->has_advance;
 		contract->closes_at = Min(subscription->period_end, subscription->ends_at);
@@ -172,7 +174,8 @@ typedef struct Dealer
 	int64 next;
 } Dealer;
 
-/* The rows of the contract, which come in the order of contracts; rows of no contract are passed. */
+/* The rows of the contract, which come in the order of contracts; rows of no contract are passed.
+ */
 static int
 deal_contract(Dealer *dealer, const Contract *contract, int64 *first)
 {
@@ -180,12 +183,12 @@ deal_contract(Dealer *dealer, const Contract *contract, int64 *first)
 
 	for (; dealer->next < dealer->rows->count; dealer->next++)
 	{
-		int order = compare_ids(row_uuid(dealer->rows, dealer->next, 0),
-								&contract->subscription.tenant);
+		int order =
+			compare_ids(row_uuid(dealer->rows, dealer->next, 0), &contract->subscription.tenant);
 
 		if (order == 0)
-			order = compare_ids(row_uuid(dealer->rows, dealer->next, 1),
-								&contract->subscription.id);
+			order =
+				compare_ids(row_uuid(dealer->rows, dealer->next, 1), &contract->subscription.id);
 		if (order > 0)
 			break;
 		if (order == 0 && count++ == 0)
@@ -425,16 +428,15 @@ contract_plan_ahead(Batch *batch, Contract *contract)
 	base = base_item_at(contract, contract->closes_at);
 	if (base != NULL)
 	{
-		contract->next_plan = price_cache_get(batch->prices, base->plan, base->price_version,
-											  subscription->currency);
+		contract->next_plan =
+			price_cache_get(batch->prices, base->plan, base->price_version, subscription->currency);
 		/* Another billing period begins where it begins. */
 		if (strcmp(contract->next_plan->pricing->period_name, subscription->period_name) != 0)
 			contract->next_anchor = contract->closes_at;
 	}
 	next.anchor = contract->next_anchor;
 	next.period = contract->next_plan->pricing->period;
-	subscription_period_at(&next, contract->closes_at, &contract->next_number,
-						   &contract->next_end);
+	subscription_period_at(&next, contract->closes_at, &contract->next_number, &contract->next_end);
 	contract->next_full_start =
 		period_boundary(next.anchor, contract->next_number, next.period, next.time_zone);
 }

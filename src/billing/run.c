@@ -85,9 +85,8 @@ add_bill(BillingResult *result, const Bill *bill)
 		n++;
 	if (n == result->currency_count)
 	{
-		result->currencies = n == 0
-								 ? palloc(sizeof(BillingTotal))
-								 : repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
+		result->currencies = n == 0 ? palloc(sizeof(BillingTotal))
+									: repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
 		result->currencies[n].code = pstrdup(bill->currency);
 		result->currencies[n].total = numeric_from_int(0);
 		result->currency_count++;

@@ -14,39 +14,38 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-GATE_STATEMENT(invoice_for_update,
-			   "SELECT i.tenant_id, i.legal_entity, i.subscription_id, coalesce(i.number, i.id::text),"
-			   "       i.state, i.currency, i.total, i.amount_applied, i.amount_credited,"
-			   "       i.amount_paid, i.amount_due, coalesce(i.issued_at, '-infinity'),"
-			   "       coalesce(i.due_at, 'infinity')"
-			   "  FROM tenancy.invoice i WHERE i.id = $1 FOR UPDATE",
-			   UUIDOID);
-GATE_STATEMENT(invoice_set_state,
-			   "UPDATE tenancy.invoice i SET state = $3, state_reason = coalesce($4, i.state_reason),"
-			   "       paid_at = CASE WHEN $3 = 'paid' THEN $5 END"
-			   " WHERE i.id = $1 AND i.state = $2",
-			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(invoices_add,
-			   "UPDATE tenancy.invoice i"
-			   "   SET amount_applied = i.amount_applied + CASE $3 WHEN 0 THEN u.amount ELSE 0 END,"
-			   "       amount_credited = i.amount_credited + CASE $3 WHEN 1 THEN u.amount ELSE 0 END,"
-			   "       amount_paid = i.amount_paid + CASE $3 WHEN 2 THEN u.amount ELSE 0 END,"
-			   "       state = CASE WHEN i.amount_due = u.amount THEN 'paid'"
-			   "                    WHEN i.state = 'paid' THEN 'open' ELSE i.state END,"
-			   "       paid_at = CASE WHEN i.amount_due = u.amount THEN $4 END"
-			   "  FROM unnest($1, $2) AS u(id, amount)"
-			   " WHERE i.id = u.id AND i.state IN ('open', 'paid', 'uncollectible')",
-			   UUIDARRAYOID, NUMERICARRAYOID, INT4OID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	invoice_for_update,
+	"SELECT i.tenant_id, i.legal_entity, i.subscription_id, coalesce(i.number, i.id::text),"
+	"       i.state, i.currency, i.total, i.amount_applied, i.amount_credited,"
+	"       i.amount_paid, i.amount_due, coalesce(i.issued_at, '-infinity'),"
+	"       coalesce(i.due_at, 'infinity')"
+	"  FROM tenancy.invoice i WHERE i.id = $1 FOR UPDATE",
+	UUIDOID);
+GATE_STATEMENT(
+	invoice_set_state,
+	"UPDATE tenancy.invoice i SET state = $3, state_reason = coalesce($4, i.state_reason),"
+	"       paid_at = CASE WHEN $3 = 'paid' THEN $5 END"
+	" WHERE i.id = $1 AND i.state = $2",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	invoices_add,
+	"UPDATE tenancy.invoice i"
+	"   SET amount_applied = i.amount_applied + CASE $3 WHEN 0 THEN u.amount ELSE 0 END,"
+	"       amount_credited = i.amount_credited + CASE $3 WHEN 1 THEN u.amount ELSE 0 END,"
+	"       amount_paid = i.amount_paid + CASE $3 WHEN 2 THEN u.amount ELSE 0 END,"
+	"       state = CASE WHEN i.amount_due = u.amount THEN 'paid'"
+	"                    WHEN i.state = 'paid' THEN 'open' ELSE i.state END,"
+	"       paid_at = CASE WHEN i.amount_due = u.amount THEN $4 END"
+	"  FROM unnest($1, $2) AS u(id, amount)"
+	" WHERE i.id = u.id AND i.state IN ('open', 'paid', 'uncollectible')",
+	UUIDARRAYOID, NUMERICARRAYOID, INT4OID, TIMESTAMPTZOID);
 
 static const StateMove moves[] = {
-	{"draft", "finalize", "open"},
-	{"draft", "finalize at zero", "paid"},
-	{"open", "pay", "paid"},
-	{"paid", "take back", "open"},
-	{"open", "void", "void"},
-	{"open", "write off", "uncollectible"},
-	{"uncollectible", "pay", "paid"},
-	{"uncollectible", "void", "void"},
+	{"draft", "finalize", "open"},    {"draft", "finalize at zero", "paid"},
+	{"open", "pay", "paid"},          {"paid", "take back", "open"},
+	{"open", "void", "void"},         {"open", "write off", "uncollectible"},
+	{"uncollectible", "pay", "paid"}, {"uncollectible", "void", "void"},
 };
 
 static StateMachine invoice_states = {

@@ -48,9 +48,8 @@ GATE_STATEMENT(
 	"   LEFT JOIN tenancy.billing_account a ON a.tenant_id = u.tenant_id",
 	UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-	INT4ARRAYOID, INT4ARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-	NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID);
+	INT4ARRAYOID, INT4ARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+	NUMERICARRAYOID, NUMERICARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 GATE_STATEMENT(
 	lines_insert,
 	"INSERT INTO tenancy.invoice_line (invoice_id, position, tenant_id, subscription_id,"
@@ -98,24 +97,27 @@ GATE_STATEMENT(pending_update,
 			   "UPDATE tenancy.invoice_item i SET invoice_id = u.invoice_id"
 			   "  FROM unnest($1, $2) AS u(id, invoice_id) WHERE i.id = u.id",
 			   UUIDARRAYOID, UUIDARRAYOID);
-GATE_STATEMENT(subscriptions_update,
-			   "UPDATE tenancy.subscription s"
-			   "   SET state = u.state, plan = u.plan, price_version = u.price_version,"
-			   "       billing_period = u.billing_period, anchor = u.anchor,"
-			   "       period_number = u.period_number, period_start = u.period_start,"
-			   "       period_end = u.period_end, bills_at = u.bills_at, has_advance = u.has_advance"
-			   "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-			   "    AS u(id, state, plan, price_version, billing_period, anchor, period_number,"
-			   "         period_start, period_end, bills_at, has_advance)"
-			   " WHERE s.id = u.id",
-			   UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
-			   TIMESTAMPTZARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-			   TIMESTAMPTZARRAYOID, BOOLARRAYOID);
-GATE_STATEMENT(subscription_pause_over,
-			   "UPDATE tenancy.subscription SET pause_mode = NULL, paused_at = NULL, resumes_at = NULL,"
-			   "       state = 'ended', bills_at = NULL"
-			   " WHERE id = $1",
-			   UUIDOID);
+GATE_STATEMENT(
+	subscriptions_update,
+	"UPDATE tenancy.subscription s"
+	"   SET state = u.state, plan = u.plan, price_version = u.price_version,"
+	"       billing_period = u.billing_period, anchor = u.anchor,"
+	"       period_number = u.period_number, period_start = u.period_start,"
+	"       period_end = u.period_end, bills_at = u.bills_at, has_advance = u.has_advance,"
+	"       usage_cutoff = u.usage_cutoff"
+	"  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	"    AS u(id, state, plan, price_version, billing_period, anchor, period_number,"
+	"         period_start, period_end, bills_at, has_advance, usage_cutoff)"
+	" WHERE s.id = u.id",
+	UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+	INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,
+	TIMESTAMPTZARRAYOID);
+GATE_STATEMENT(
+	subscription_pause_over,
+	"UPDATE tenancy.subscription SET pause_mode = NULL, paused_at = NULL, resumes_at = NULL,"
+	"       state = 'ended', bills_at = NULL"
+	" WHERE id = $1",
+	UUIDOID);
 
 /* A set of columns, filled row by row. */
 typedef struct Table
@@ -149,8 +151,7 @@ put(Table *table, NullableDatum value)
 }
 
 static GateRows *
-table_write(const Table *table, GateStatement *statement, const NullableDatum *more,
-			int more_count)
+table_write(const Table *table, GateStatement *statement, const NullableDatum *more, int more_count)
 {
 	NullableDatum arguments[GATE_MAX_ARGUMENTS];
 
@@ -228,10 +229,10 @@ number_bills(Batch *batch)
 static void
 write_invoices(Batch *batch, TimestampTz now)
 {
-	static const Oid types[] = {UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID, INT4OID,
-								TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, INT4OID,
-								NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
-								NUMERICOID, INT4OID};
+	static const Oid types[] = {UUIDOID,    UUIDOID,    TEXTOID,        UUIDOID,        TEXTOID,
+								TEXTOID,    INT4OID,    TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID,
+								INT4OID,    INT4OID,    INT4OID,        NUMERICOID,     NUMERICOID,
+								NUMERICOID, NUMERICOID, NUMERICOID,     NUMERICOID,     INT4OID};
 	const NullableDatum more[] = {gate_timestamptz(batch->usage_cutoff), gate_timestamptz(now)};
 	Table table;
 	ListCell *cell;
@@ -246,13 +247,12 @@ write_invoices(Batch *batch, TimestampTz now)
 		put(&table, gate_uuid(&bill->id));
 		put(&table, gate_uuid(&bill->payer->tenant));
 		put(&table, gate_text(bill->payer->legal_entity));
-		put(&table, bill->contract != NULL ? gate_uuid(&bill->contract->subscription.id)
-										   : gate_null());
+		put(&table,
+			bill->contract != NULL ? gate_uuid(&bill->contract->subscription.id) : gate_null());
 		put(&table, gate_text(bill->purpose));
 		put(&table, gate_text(bill->number));
-		put(&table, bill->contract != NULL
-						? gate_int32(bill->contract->subscription.period_number)
-						: gate_null());
+		put(&table, bill->contract != NULL ? gate_int32(bill->contract->subscription.period_number)
+										   : gate_null());
 		put(&table, gate_timestamptz(bill->period_start));
 		put(&table, gate_timestamptz(bill->period_end));
 		put(&table, gate_text(bill->currency));
@@ -290,10 +290,11 @@ joined(char **texts, int count)
 static void
 write_lines(const Batch *batch)
 {
-	static const Oid types[] = {UUIDOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, TEXTOID, INT4OID,
-								TEXTOID, TEXTOID, TEXTOID, TEXTOID, NUMERICOID, TEXTOID,
-								NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, TEXTOID,
-								TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID};
+	static const Oid types[] = {UUIDOID,        INT4OID,    UUIDOID,    UUIDOID,    UUIDOID,
+								TEXTOID,        INT4OID,    TEXTOID,    TEXTOID,    TEXTOID,
+								TEXTOID,        NUMERICOID, TEXTOID,    NUMERICOID, NUMERICOID,
+								NUMERICOID,     NUMERICOID, NUMERICOID, TEXTOID,    TIMESTAMPTZOID,
+								TIMESTAMPTZOID, UUIDOID,    INT4OID,    JSONBOID};
 	const Jsonb *no_trace = json_empty_object();
 	Table table;
 	ListCell *bill_cell;
@@ -334,8 +335,8 @@ write_lines(const Batch *batch)
 			put(&table, gate_timestamptz(line->period_start));
 			put(&table, gate_timestamptz(line->period_end));
 			put(&table, line->corrects_position > 0 ? gate_uuid(&line->corrects) : gate_null());
-			put(&table, line->corrects_position > 0 ? gate_int32(line->corrects_position)
-													: gate_null());
+			put(&table,
+				line->corrects_position > 0 ? gate_int32(line->corrects_position) : gate_null());
 			put(&table, gate_jsonb(line->trace != NULL ? line->trace : no_trace));
 		}
 	}
@@ -346,7 +347,7 @@ write_lines(const Batch *batch)
 static void
 write_taxes(const Batch *batch)
 {
-	static const Oid types[] = {UUIDOID, INT4OID, UUIDOID, TEXTOID, TEXTOID, NUMERICOID,
+	static const Oid types[] = {UUIDOID, INT4OID, UUIDOID, TEXTOID,    TEXTOID,   NUMERICOID,
 								TEXTOID, BOOLOID, TEXTOID, NUMERICOID, NUMERICOID};
 	Table table;
 	ListCell *cell;
@@ -466,8 +467,9 @@ mark_pending(const Batch *batch)
 static void
 move_on(Batch *batch)
 {
-	static const Oid types[] = {UUIDOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TIMESTAMPTZOID,
-								INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID};
+	static const Oid types[] = {UUIDOID,        TEXTOID,        TEXTOID, INT4OID,
+								TEXTOID,        TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
+								TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID};
 	Table table;
 
 	table_begin(&table, types, lengthof(types));
@@ -495,10 +497,12 @@ move_on(Batch *batch)
 		if (contract->ends)
 			put(&table, gate_null());
 		else
-			put(&table, gate_timestamptz(Min(
-							subscription->ends_at,
-							goes_on ? contract->next_end : subscription->period_end)));
+			put(&table,
+				gate_timestamptz(Min(subscription->ends_at,
+									 goes_on ? contract->next_end : subscription->period_end)));
 		put(&table, gate_bool(contract->has_advance));
+		put(&table,
+			gate_timestamptz(contract->closes ? batch->usage_cutoff : contract->usage_cutoff));
 		if (goes_on && strcmp(contract->next_plan->plan, subscription->plan) != 0)
 			subscription_follow_plan(&subscription->tenant, contract->next_plan->plan);
 	}

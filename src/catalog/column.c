@@ -47,7 +47,7 @@ column_array(const Column *column)
 	get_typlenbyvalalign(column->type, &length, &by_value, &align);
 	if (count == 0)
 		return gate_datum(PointerGetDatum(construct_empty_array(column->type)));
-	return gate_datum(PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &count,
-														 &lower_bound, column->type, length,
-														 by_value, align)));
+	return gate_datum(
+		PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &count, &lower_bound,
+										   column->type, length, by_value, align)));
 }

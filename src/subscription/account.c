@@ -21,67 +21,71 @@ GATE_STATEMENT(tax_rate_insert,
 GATE_STATEMENT(tax_rate_deactivate,
 			   "UPDATE tenancy.tax_rate r SET active = false WHERE r.id = $1 RETURNING r", TEXTOID);
 /* A member that is there replaces what is in the row; a JSON null is the default. */
-GATE_STATEMENT(legal_entity_put,
-			   "INSERT INTO tenancy.legal_entity AS e (id, name, address, country, tax_id, email,"
-			   "    bank_account, invoice_series, credit_note_series, number_width, tax_rounding,"
-			   "    zero_invoices, payment_terms_days, tax_rates, shipped)"
-			   " SELECT $1, coalesce(d.d->>'name', $1), coalesce(d.d->'address', '{}'), d.d->>'country',"
-			   "        d.d->>'tax_id', d.d->>'email', coalesce(d.d->'bank_account', '{}'),"
-			   "        coalesce(d.d->>'invoice_series', pg_catalog.upper($1) || '-INV'),"
-			   "        coalesce(d.d->>'credit_note_series', pg_catalog.upper($1) || '-CN'),"
-			   "        coalesce((d.d->>'number_width')::integer, 6),"
-			   "        coalesce(d.d->>'tax_rounding', 'line'),"
-			   "        coalesce(d.d->>'zero_invoices', 'issue'),"
-			   "        coalesce((d.d->>'payment_terms_days')::integer, 14),"
-			   "        coalesce((SELECT pg_catalog.array_agg(t)"
-			   "                    FROM pg_catalog.jsonb_array_elements_text(d.d->'tax_rates') t), '{}'),"
-			   "        false"
-			   "   FROM (SELECT pg_catalog.jsonb_strip_nulls("
-			   "                    coalesce((SELECT pg_catalog.to_jsonb(o) FROM tenancy.legal_entity o"
-			   "                               WHERE o.id = $1), '{}') || $2) AS d) d"
-			   " ON CONFLICT (id) DO UPDATE SET name = excluded.name, address = excluded.address,"
-			   "    country = excluded.country, tax_id = excluded.tax_id, email = excluded.email,"
-			   "    bank_account = excluded.bank_account, invoice_series = excluded.invoice_series,"
-			   "    credit_note_series = excluded.credit_note_series,"
-			   "    number_width = excluded.number_width, tax_rounding = excluded.tax_rounding,"
-			   "    zero_invoices = excluded.zero_invoices,"
-			   "    payment_terms_days = excluded.payment_terms_days,"
-			   "    tax_rates = excluded.tax_rates, shipped = false"
-			   " RETURNING e",
-			   TEXTOID, JSONBOID);
-GATE_STATEMENT(billing_account_put,
-			   "INSERT INTO tenancy.billing_account AS a (tenant_id, legal_entity, name, email, address,"
-			   "    country, tax_id, tax_treatment, exemption_reason, payment_terms_days,"
-			   "    consolidates, tax_rates, dunning_policy, updated_at)"
-			   " SELECT $1, coalesce(d.d->>'legal_entity', 'default'), d.d->>'name', d.d->>'email',"
-			   "        coalesce(d.d->'address', '{}'), d.d->>'country', d.d->>'tax_id',"
-			   "        coalesce(d.d->>'tax_treatment', 'taxed'),"
-			   "        CASE WHEN d.d->>'tax_treatment' <> 'taxed' THEN d.d->>'exemption_reason' END,"
-			   "        (d.d->>'payment_terms_days')::integer,"
-			   "        coalesce((d.d->>'consolidates')::boolean, false),"
-			   "        CASE WHEN d.d ? 'tax_rates' THEN"
-			   "            coalesce((SELECT pg_catalog.array_agg(t)"
-			   "                        FROM pg_catalog.jsonb_array_elements_text(d.d->'tax_rates') t), '{}')"
-			   "        END,"
-			   "        d.d->>'dunning_policy', $3"
-			   "   FROM (SELECT pg_catalog.jsonb_strip_nulls("
-			   "                    coalesce((SELECT pg_catalog.to_jsonb(o) FROM tenancy.billing_account o"
-			   "                               WHERE o.tenant_id = $1), '{}') || $2) AS d) d"
-			   " ON CONFLICT (tenant_id) DO UPDATE SET legal_entity = excluded.legal_entity,"
-			   "    name = excluded.name, email = excluded.email, address = excluded.address,"
-			   "    country = excluded.country, tax_id = excluded.tax_id,"
-			   "    tax_treatment = excluded.tax_treatment,"
-			   "    exemption_reason = excluded.exemption_reason,"
-			   "    payment_terms_days = excluded.payment_terms_days,"
-			   "    consolidates = excluded.consolidates, tax_rates = excluded.tax_rates,"
-			   "    dunning_policy = excluded.dunning_policy, updated_at = excluded.updated_at"
-			   " RETURNING a",
-			   UUIDOID, JSONBOID, TIMESTAMPTZOID);
-GATE_LOOKUP(unknown_tax_rate,
-			"SELECT t FROM pg_catalog.jsonb_array_elements_text("
-			"    CASE pg_catalog.jsonb_typeof($1->'tax_rates') WHEN 'array' THEN $1->'tax_rates' ELSE '[]' END) t"
-			" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = t AND r.active) LIMIT 1",
-			JSONBOID);
+GATE_STATEMENT(
+	legal_entity_put,
+	"INSERT INTO tenancy.legal_entity AS e (id, name, address, country, tax_id, email,"
+	"    bank_account, invoice_series, credit_note_series, number_width, tax_rounding,"
+	"    zero_invoices, payment_terms_days, tax_rates, shipped)"
+	" SELECT $1, coalesce(d.d->>'name', $1), coalesce(d.d->'address', '{}'), d.d->>'country',"
+	"        d.d->>'tax_id', d.d->>'email', coalesce(d.d->'bank_account', '{}'),"
+	"        coalesce(d.d->>'invoice_series', pg_catalog.upper($1) || '-INV'),"
+	"        coalesce(d.d->>'credit_note_series', pg_catalog.upper($1) || '-CN'),"
+	"        coalesce((d.d->>'number_width')::integer, 6),"
+	"        coalesce(d.d->>'tax_rounding', 'line'),"
+	"        coalesce(d.d->>'zero_invoices', 'issue'),"
+	"        coalesce((d.d->>'payment_terms_days')::integer, 14),"
+	"        coalesce((SELECT pg_catalog.array_agg(t)"
+	"                    FROM pg_catalog.jsonb_array_elements_text(d.d->'tax_rates') t), '{}'),"
+	"        false"
+	"   FROM (SELECT pg_catalog.jsonb_strip_nulls("
+	"                    coalesce((SELECT pg_catalog.to_jsonb(o) FROM tenancy.legal_entity o"
+	"                               WHERE o.id = $1), '{}') || $2) AS d) d"
+	" ON CONFLICT (id) DO UPDATE SET name = excluded.name, address = excluded.address,"
+	"    country = excluded.country, tax_id = excluded.tax_id, email = excluded.email,"
+	"    bank_account = excluded.bank_account, invoice_series = excluded.invoice_series,"
+	"    credit_note_series = excluded.credit_note_series,"
+	"    number_width = excluded.number_width, tax_rounding = excluded.tax_rounding,"
+	"    zero_invoices = excluded.zero_invoices,"
+	"    payment_terms_days = excluded.payment_terms_days,"
+	"    tax_rates = excluded.tax_rates, shipped = false"
+	" RETURNING e",
+	TEXTOID, JSONBOID);
+GATE_STATEMENT(
+	billing_account_put,
+	"INSERT INTO tenancy.billing_account AS a (tenant_id, legal_entity, name, email, address,"
+	"    country, tax_id, tax_treatment, exemption_reason, payment_terms_days,"
+	"    consolidates, tax_rates, dunning_policy, updated_at)"
+	" SELECT $1, coalesce(d.d->>'legal_entity', 'default'), d.d->>'name', d.d->>'email',"
+	"        coalesce(d.d->'address', '{}'), d.d->>'country', d.d->>'tax_id',"
+	"        coalesce(d.d->>'tax_treatment', 'taxed'),"
+	"        CASE WHEN d.d->>'tax_treatment' <> 'taxed' THEN d.d->>'exemption_reason' END,"
+	"        (d.d->>'payment_terms_days')::integer,"
+	"        coalesce((d.d->>'consolidates')::boolean, false),"
+	"        CASE WHEN d.d ? 'tax_rates' THEN"
+	"            coalesce((SELECT pg_catalog.array_agg(t)"
+	"                        FROM pg_catalog.jsonb_array_elements_text(d.d->'tax_rates') t), '{}')"
+	"        END,"
+	"        d.d->>'dunning_policy', $3"
+	"   FROM (SELECT pg_catalog.jsonb_strip_nulls("
+	"                    coalesce((SELECT pg_catalog.to_jsonb(o) FROM tenancy.billing_account o"
+	"                               WHERE o.tenant_id = $1), '{}') || $2) AS d) d"
+	" ON CONFLICT (tenant_id) DO UPDATE SET legal_entity = excluded.legal_entity,"
+	"    name = excluded.name, email = excluded.email, address = excluded.address,"
+	"    country = excluded.country, tax_id = excluded.tax_id,"
+	"    tax_treatment = excluded.tax_treatment,"
+	"    exemption_reason = excluded.exemption_reason,"
+	"    payment_terms_days = excluded.payment_terms_days,"
+	"    consolidates = excluded.consolidates, tax_rates = excluded.tax_rates,"
+	"    dunning_policy = excluded.dunning_policy, updated_at = excluded.updated_at"
+	" RETURNING a",
+	UUIDOID, JSONBOID, TIMESTAMPTZOID);
+GATE_LOOKUP(
+	unknown_tax_rate,
+	"SELECT t FROM pg_catalog.jsonb_array_elements_text("
+	"    CASE pg_catalog.jsonb_typeof($1->'tax_rates') WHEN 'array' THEN $1->'tax_rates' ELSE '[]' "
+	"END) t"
+	" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = t AND r.active) LIMIT 1",
+	JSONBOID);
 GATE_LOOKUP(legal_entity_exists, "SELECT FROM tenancy.legal_entity e WHERE e.id = $1", TEXTOID);
 
 static const char *const categories[] = {"AE", "E", "G", "K", "L", "M", "O", "S", "Z", NULL};
@@ -141,7 +145,11 @@ static const JsonRule legal_entity_members[] = {
 	{.name = "number_width", .type = JSON_INTEGER, .minimum = "1", .maximum = "18"},
 	{.name = "payment_terms_days", .type = JSON_INTEGER, .minimum = "0", .maximum = "3650"},
 	{.name = "tax_id", .type = JSON_TEXT, .is_nullable = true, .max_length = 50},
-	{.name = "tax_rates", .type = JSON_ARRAY, .is_nullable = true, .element = &rate_name, .max_length = 10},
+	{.name = "tax_rates",
+	 .type = JSON_ARRAY,
+	 .is_nullable = true,
+	 .element = &rate_name,
+	 .max_length = 10},
 	{.name = "tax_rounding", .type = JSON_TEXT, .choices = roundings},
 	{.name = "zero_invoices", .type = JSON_TEXT, .choices = zeros},
 	{.name = NULL},
@@ -155,9 +163,17 @@ static const JsonRule billing_account_members[] = {
 	{.name = "exemption_reason", .type = JSON_TEXT, .is_nullable = true, .max_length = 500},
 	{.name = "legal_entity", .type = JSON_TEXT, .max_length = 63},
 	{.name = "name", .type = JSON_TEXT, .is_nullable = true, .max_length = 200},
-	{.name = "payment_terms_days", .type = JSON_INTEGER, .is_nullable = true, .minimum = "0", .maximum = "3650"},
+	{.name = "payment_terms_days",
+	 .type = JSON_INTEGER,
+	 .is_nullable = true,
+	 .minimum = "0",
+	 .maximum = "3650"},
 	{.name = "tax_id", .type = JSON_TEXT, .is_nullable = true, .max_length = 50},
-	{.name = "tax_rates", .type = JSON_ARRAY, .is_nullable = true, .element = &rate_name, .max_length = 10},
+	{.name = "tax_rates",
+	 .type = JSON_ARRAY,
+	 .is_nullable = true,
+	 .element = &rate_name,
+	 .max_length = 10},
 	{.name = "tax_treatment", .type = JSON_TEXT, .choices = treatments},
 	{.name = NULL},
 };
@@ -202,11 +218,11 @@ TENANCY_FUNCTION(tax_rate_create)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid id \"%s\" for a tax rate", id), errhint("It has 1 to 63 bytes."));
 	rows = gate_run(&tax_rate_insert, EXPECT_AT_MOST_ONE, gate_text(id),
-					gate_text(name != NULL ? name : id), gate_numeric(percentage),
-					gate_argument(3), gate_text(category), gate_text(country),
-					gate_timestamptz(clock_now()));
+					gate_text(name != NULL ? name : id), gate_numeric(percentage), gate_argument(3),
+					gate_text(category), gate_text(country), gate_timestamptz(clock_now()));
 	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("tax rate \"%s\" already exists", id),
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("tax rate \"%s\" already exists", id),
 				errhint("A rate never changes: make a new one and tax_rate_retire() the old."));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }
@@ -220,7 +236,8 @@ TENANCY_FUNCTION(tax_rate_retire)
 	context_require_none("billing");
 	rows = gate_run(&tax_rate_deactivate, EXPECT_AT_MOST_ONE, gate_text(id));
 	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("tax rate \"%s\" does not exist", id));
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("tax rate \"%s\" does not exist", id));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }
 

@@ -110,12 +110,11 @@ change_base(Subscription *subscription, const SubscriptionItem *base, const Json
 {
 	char *plan = json_text(changes, "plan");
 	Numeric quantity = json_numeric(changes, "quantity");
-	PlanPrice *before =
-		plan_price_version(base->plan, base->price_version, subscription->currency);
+	PlanPrice *before = plan_price_version(base->plan, base->price_version, subscription->currency);
 	bool takes_latest = plan != NULL || json_bool(changes, "latest_price", false);
-	PlanPrice *after = takes_latest ? plan_price_at(plan != NULL ? plan : base->plan, at,
-													subscription->currency)
-									: before;
+	PlanPrice *after =
+		takes_latest ? plan_price_at(plan != NULL ? plan : base->plan, at, subscription->currency)
+					 : before;
 	bool is_same_line = strcmp(before->plan, after->plan) == 0;
 	TimestampTz from;
 
@@ -125,8 +124,8 @@ change_base(Subscription *subscription, const SubscriptionItem *base, const Json
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("plan \"%s\" cannot follow plan \"%s\"", after->plan, before->plan),
 				errdetail("A plan is followed by plans of its family, as far as it names them."));
-	from = effective_at(subscription, changes, is_downgrade(before, base->quantity, after, quantity),
-						at);
+	from = effective_at(subscription, changes,
+						is_downgrade(before, base->quantity, after, quantity), at);
 	if (strcmp(before->billing_period, after->billing_period) != 0 &&
 		from != subscription->period_end)
 	{

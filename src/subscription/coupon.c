@@ -27,8 +27,10 @@ GATE_STATEMENT(coupon_insert,
 			   " SELECT $1, coalesce($2->>'name', $1), $2->>'kind', ($2->>'value')::numeric,"
 			   "        $2->>'currency', coalesce($2->>'duration', 'once'),"
 			   "        ($2->>'duration_periods')::integer,"
-			   "        (SELECT pg_catalog.array_agg(e) FROM pg_catalog.jsonb_array_elements_text($2->'plans') e),"
-			   "        (SELECT pg_catalog.array_agg(e) FROM pg_catalog.jsonb_array_elements_text($2->'metrics') e),"
+			   "        (SELECT pg_catalog.array_agg(e) FROM "
+			   "pg_catalog.jsonb_array_elements_text($2->'plans') e),"
+			   "        (SELECT pg_catalog.array_agg(e) FROM "
+			   "pg_catalog.jsonb_array_elements_text($2->'metrics') e),"
 			   "        coalesce(($2->>'valid_from')::timestamptz, '-infinity'),"
 			   "        coalesce(($2->>'valid_until')::timestamptz, 'infinity'),"
 			   "        ($2->>'max_redemptions')::integer, 0, $3"
@@ -48,19 +50,21 @@ GATE_STATEMENT(coupon_for_update,
 			   "       c.redemptions < coalesce(c.max_redemptions, c.redemptions + 1)"
 			   "  FROM tenancy.coupon c WHERE c.code = $1 FOR UPDATE",
 			   TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(redemption_insert,
-			   "INSERT INTO tenancy.coupon_redemption (id, tenant_id, coupon, applied_at,"
-			   "    periods_left, amount_left, state)"
-			   " SELECT $1, $2, c.code, $4,"
-			   "        CASE c.duration WHEN 'repeating' THEN c.duration_periods"
-			   "                        WHEN 'once' THEN 1 END,"
-			   "        CASE WHEN c.duration = 'once' AND c.kind = 'fixed' THEN c.value END, 'active'"
-			   "   FROM tenancy.coupon c WHERE c.code = $3"
-			   " ON CONFLICT (tenant_id, coupon) WHERE state = 'active' DO NOTHING",
-			   UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(coupon_count, "UPDATE tenancy.coupon SET redemptions = redemptions + 1 WHERE code = $1",
-			   TEXTOID);
-GATE_STATEMENT(redemption_row, "SELECT r FROM tenancy.coupon_redemption r WHERE r.id = $1", UUIDOID);
+GATE_STATEMENT(
+	redemption_insert,
+	"INSERT INTO tenancy.coupon_redemption (id, tenant_id, coupon, applied_at,"
+	"    periods_left, amount_left, state)"
+	" SELECT $1, $2, c.code, $4,"
+	"        CASE c.duration WHEN 'repeating' THEN c.duration_periods"
+	"                        WHEN 'once' THEN 1 END,"
+	"        CASE WHEN c.duration = 'once' AND c.kind = 'fixed' THEN c.value END, 'active'"
+	"   FROM tenancy.coupon c WHERE c.code = $3"
+	" ON CONFLICT (tenant_id, coupon) WHERE state = 'active' DO NOTHING",
+	UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(coupon_count,
+			   "UPDATE tenancy.coupon SET redemptions = redemptions + 1 WHERE code = $1", TEXTOID);
+GATE_STATEMENT(redemption_row, "SELECT r FROM tenancy.coupon_redemption r WHERE r.id = $1",
+			   UUIDOID);
 GATE_STATEMENT(redemption_for_update,
 			   "SELECT r.id, r.state FROM tenancy.coupon_redemption r"
 			   " WHERE r.tenant_id = $1 AND r.coupon = $2 AND r.state = 'active' FOR UPDATE",
@@ -165,8 +169,7 @@ TENANCY_FUNCTION(coupon_create)
 	context_require_none("billing");
 	if (*code == '\0' || strlen(code) >= NAMEDATALEN)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid code \"%s\" for a coupon", code),
-				errhint("It has 1 to 63 bytes."));
+				errmsg("invalid code \"%s\" for a coupon", code), errhint("It has 1 to 63 bytes."));
 	validate_coupon(document);
 	if (gate_run(&coupon_insert, EXPECT_ANY, gate_text(code), gate_jsonb(document),
 				 gate_timestamptz(clock_now()))

@@ -17,56 +17,61 @@
 
 #include "utils/builtins.h"
 
-GATE_STATEMENT(item_insert,
-			   "INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
-			   "    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
-			   "    recorded_at, superseded_at, reason)"
-			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'infinity', $11, 'infinity', $12)",
-			   UUIDOID, UUIDOID, UUIDOID, UUIDOID, BOOLOID, TEXTOID, INT4OID, TEXTOID, NUMERICOID,
-			   TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(item_truncate,
-			   "WITH gone AS ("
-			   "    UPDATE tenancy.subscription_item i SET superseded_at = greatest($4, i.recorded_at)"
-			   "     WHERE i.subscription_id = $1 AND ($2 IS NULL OR i.line = $2)"
-			   "       AND i.superseded_at = 'infinity' AND i.ends_at > $3"
-			   "    RETURNING i.*)"
-			   " INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
-			   "    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
-			   "    recorded_at, superseded_at, reason)"
-			   " SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
-			   "        g.price_version, g.currency, g.quantity, g.starts_at, $3, g.superseded_at,"
-			   "        'infinity', $5"
-			   "   FROM gone g WHERE g.starts_at < $3",
-			   UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(item_continue,
-			   "WITH gone AS ("
-			   "    UPDATE tenancy.subscription_item i SET superseded_at = greatest($3, i.recorded_at)"
-			   "     WHERE i.subscription_id = $1 AND i.superseded_at = 'infinity' AND i.ends_at = $2"
-			   "    RETURNING i.*)"
-			   " INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
-			   "    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
-			   "    recorded_at, superseded_at, reason)"
-			   " SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
-			   "        g.price_version, g.currency, g.quantity, g.starts_at, 'infinity',"
-			   "        g.superseded_at, 'infinity', $4"
-			   "   FROM gone g",
-			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(item_restart,
-			   "INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
-			   "    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
-			   "    recorded_at, superseded_at, reason)"
-			   " SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
-			   "        g.price_version, g.currency, g.quantity, $3, 'infinity', $4, 'infinity', $5"
-			   "   FROM tenancy.subscription_item g"
-			   "  WHERE g.subscription_id = $1 AND g.superseded_at = 'infinity' AND g.ends_at = $2",
-			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
-GATE_STATEMENT(items_in_force,
-			   "SELECT i.line, i.is_addon, i.plan, i.price_version, i.quantity, i.starts_at, i.ends_at"
-			   "  FROM tenancy.subscription_item i"
-			   " WHERE i.subscription_id = $1 AND i.superseded_at = 'infinity'"
-			   "   AND i.starts_at <= $2 AND i.ends_at > $2"
-			   " ORDER BY i.is_addon, i.line",
-			   UUIDOID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	item_insert,
+	"INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
+	"    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
+	"    recorded_at, superseded_at, reason)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'infinity', $11, 'infinity', $12)",
+	UUIDOID, UUIDOID, UUIDOID, UUIDOID, BOOLOID, TEXTOID, INT4OID, TEXTOID, NUMERICOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	item_truncate,
+	"WITH gone AS ("
+	"    UPDATE tenancy.subscription_item i SET superseded_at = greatest($4, i.recorded_at)"
+	"     WHERE i.subscription_id = $1 AND ($2 IS NULL OR i.line = $2)"
+	"       AND i.superseded_at = 'infinity' AND i.ends_at > $3"
+	"    RETURNING i.*)"
+	" INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
+	"    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
+	"    recorded_at, superseded_at, reason)"
+	" SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
+	"        g.price_version, g.currency, g.quantity, g.starts_at, $3, g.superseded_at,"
+	"        'infinity', $5"
+	"   FROM gone g WHERE g.starts_at < $3",
+	UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	item_continue,
+	"WITH gone AS ("
+	"    UPDATE tenancy.subscription_item i SET superseded_at = greatest($3, i.recorded_at)"
+	"     WHERE i.subscription_id = $1 AND i.superseded_at = 'infinity' AND i.ends_at = $2"
+	"    RETURNING i.*)"
+	" INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
+	"    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
+	"    recorded_at, superseded_at, reason)"
+	" SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
+	"        g.price_version, g.currency, g.quantity, g.starts_at, 'infinity',"
+	"        g.superseded_at, 'infinity', $4"
+	"   FROM gone g",
+	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	item_restart,
+	"INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
+	"    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
+	"    recorded_at, superseded_at, reason)"
+	" SELECT tenancy.id_new(), g.line, g.subscription_id, g.tenant_id, g.is_addon, g.plan,"
+	"        g.price_version, g.currency, g.quantity, $3, 'infinity', $4, 'infinity', $5"
+	"   FROM tenancy.subscription_item g"
+	"  WHERE g.subscription_id = $1 AND g.superseded_at = 'infinity' AND g.ends_at = $2",
+	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+GATE_STATEMENT(
+	items_in_force,
+	"SELECT i.line, i.is_addon, i.plan, i.price_version, i.quantity, i.starts_at, i.ends_at"
+	"  FROM tenancy.subscription_item i"
+	" WHERE i.subscription_id = $1 AND i.superseded_at = 'infinity'"
+	"   AND i.starts_at <= $2 AND i.ends_at > $2"
+	" ORDER BY i.is_addon, i.line",
+	UUIDOID, TIMESTAMPTZOID);
 
 void
 item_begin(const Subscription *subscription, const pg_uuid_t *line, bool is_addon,
@@ -105,7 +110,8 @@ items_restart(const Subscription *subscription, TimestampTz ended_at, TimestampT
 SubscriptionItem *
 items_at(const pg_uuid_t *subscription, TimestampTz at, int *count)
 {
-	GateRows *rows = gate_run(&items_in_force, EXPECT_ANY, gate_uuid(subscription), gate_timestamptz(at));
+	GateRows *rows =
+		gate_run(&items_in_force, EXPECT_ANY, gate_uuid(subscription), gate_timestamptz(at));
 	SubscriptionItem *items = palloc0(sizeof(SubscriptionItem) * Max(rows->count, 1));
 
 	*count = rows->count;

@@ -17,19 +17,20 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-GATE_LOOKUP(price_at,
-			"SELECT v.version, v.currency FROM tenancy.plan_price v"
-			" WHERE v.plan = $1 AND v.valid_from <= $2 AND (v.currency = $3 OR ($3 IS NULL AND v.is_main))"
-			" ORDER BY v.valid_from DESC, v.version DESC LIMIT 1",
-			TEXTOID, TIMESTAMPTZOID, TEXTOID);
+GATE_LOOKUP(
+	price_at,
+	"SELECT v.version, v.currency FROM tenancy.plan_price v"
+	" WHERE v.plan = $1 AND v.valid_from <= $2 AND (v.currency = $3 OR ($3 IS NULL AND v.is_main))"
+	" ORDER BY v.valid_from DESC, v.version DESC LIMIT 1",
+	TEXTOID, TIMESTAMPTZOID, TEXTOID);
 GATE_LOOKUP(price_read,
 			"SELECT l.name, v.pricing, l.limits, l.kind, l.family, l.changes_to"
 			"  FROM tenancy.plan_price v JOIN tenancy.plan l ON l.id = v.plan"
 			" WHERE v.plan = $1 AND v.version = $2 AND v.currency = $3",
 			TEXTOID, INT4OID, TEXTOID);
 GATE_LOOKUP(plan_is_there,
-			"SELECT coalesce(l.retired_at <= $2, false) FROM tenancy.plan l WHERE l.id = $1", TEXTOID,
-			TIMESTAMPTZOID);
+			"SELECT coalesce(l.retired_at <= $2, false) FROM tenancy.plan l WHERE l.id = $1",
+			TEXTOID, TIMESTAMPTZOID);
 
 #define MAX_KEY 200
 
@@ -134,8 +135,7 @@ plan_price_version(const char *plan, int32 version, const char *currency)
 	price->trial_days = pricing->trial_days;
 	price->monthly_value = monthly_value(pricing);
 	if (!row_is_null(rows, 0, 5))
-		price->changes_to =
-			row_text_array(rows, 0, 5, &price->changes_to_count);
+		price->changes_to = row_text_array(rows, 0, 5, &price->changes_to_count);
 	return price;
 }
 

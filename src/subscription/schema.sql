@@ -144,6 +144,7 @@ CREATE TABLE tenancy.subscription (
     period_end      timestamptz NOT NULL,
     bills_at        timestamptz,
     has_advance     boolean NOT NULL,
+    usage_cutoff    timestamptz NOT NULL DEFAULT 'infinity',
     pause_mode      text,
     paused_at       timestamptz,
     resumes_at      timestamptz,
@@ -169,6 +170,7 @@ COMMENT ON COLUMN tenancy.subscription.period_number IS 'of the open period, who
 COMMENT ON COLUMN tenancy.subscription.period_start IS 'of the open period; what came before has its invoice';
 COMMENT ON COLUMN tenancy.subscription.bills_at IS 'when the next invoice is due: at the end of the open period or of the subscription, or earlier for what is paid in advance';
 COMMENT ON COLUMN tenancy.subscription.has_advance IS 'something in it is billed at the start of a period, or once';
+COMMENT ON COLUMN tenancy.subscription.usage_cutoff IS 'no usage that was recorded before is missing on its invoices; infinity when it has none';
 COMMENT ON COLUMN tenancy.subscription.pause_mode IS 'service: nothing accrues; draft, void, uncollectible: what becomes of the invoices';
 CREATE UNIQUE INDEX subscription_live_key ON tenancy.subscription (tenant_id, family) WHERE state <> 'ended';
 CREATE INDEX subscription_due_idx ON tenancy.subscription (bills_at) WHERE bills_at IS NOT NULL;

@@ -65,19 +65,31 @@ GATE_STATEMENT(subscription_set_bill,
 			   UUIDOID, TIMESTAMPTZOID);
 
 static const StateMove moves[] = {
-	{"pending", "start", "active"},        {"pending", "start trial", "trialing"},
-	{"pending", "cancel", "cancelled"},    {"pending", "end", "ended"},
-	{"trialing", "activate", "active"},    {"trialing", "pause", "paused"},
-	{"trialing", "cancel", "cancelled"},   {"trialing", "end", "ended"},
-	{"active", "fall behind", "past_due"}, {"active", "pause", "paused"},
-	{"active", "cancel", "cancelled"},     {"active", "end", "ended"},
-	{"past_due", "recover", "active"},     {"past_due", "pause", "paused"},
-	{"past_due", "cancel", "cancelled"},   {"past_due", "end", "ended"},
-	{"paused", "resume", "active"},        {"paused", "cancel", "cancelled"},
-	{"paused", "end", "ended"},            {"cancelled", "reactivate", "active"},
+	{"pending", "start", "active"},
+	{"pending", "start trial", "trialing"},
+	{"pending", "cancel", "cancelled"},
+	{"pending", "end", "ended"},
+	{"trialing", "activate", "active"},
+	{"trialing", "pause", "paused"},
+	{"trialing", "cancel", "cancelled"},
+	{"trialing", "end", "ended"},
+	{"active", "fall behind", "past_due"},
+	{"active", "pause", "paused"},
+	{"active", "cancel", "cancelled"},
+	{"active", "end", "ended"},
+	{"past_due", "recover", "active"},
+	{"past_due", "pause", "paused"},
+	{"past_due", "cancel", "cancelled"},
+	{"past_due", "end", "ended"},
+	{"paused", "resume", "active"},
+	{"paused", "cancel", "cancelled"},
+	{"paused", "end", "ended"},
+	{"cancelled", "reactivate", "active"},
 	{"cancelled", "reactivate trial", "trialing"},
-	{"cancelled", "end", "ended"},         {"incomplete", "pay", "active"},
-	{"incomplete", "expire", "ended"},     {"incomplete", "end", "ended"},
+	{"cancelled", "end", "ended"},
+	{"incomplete", "pay", "active"},
+	{"incomplete", "expire", "ended"},
+	{"incomplete", "end", "ended"},
 };
 
 static StateMachine subscription_states = {
@@ -152,8 +164,8 @@ void
 subscription_period_at(const Subscription *subscription, TimestampTz at, int32 *period_number,
 					   TimestampTz *period_end)
 {
-	*period_number = period_number_at(subscription->anchor, at, subscription->period,
-									  subscription->time_zone);
+	*period_number =
+		period_number_at(subscription->anchor, at, subscription->period, subscription->time_zone);
 	*period_end = period_boundary(subscription->anchor, *period_number + 1, subscription->period,
 								  subscription->time_zone);
 }
@@ -203,12 +215,11 @@ read_anchor(const NewSubscription *asked, BillingPeriod period, TimestampTz firs
 	if (strcmp(anchor, "calendar") == 0)
 	{
 		Datum zone = CStringGetTextDatum(asked->time_zone);
-		Datum civil =
-			DirectFunctionCall2(timestamptz_zone, zone, TimestampTzGetDatum(first_paid));
+		Datum civil = DirectFunctionCall2(timestamptz_zone, zone, TimestampTzGetDatum(first_paid));
 
 		/* From Monday, or January first: periods then begin with those of the calendar. */
-		civil = DirectFunctionCall2(
-			timestamp_trunc, CStringGetTextDatum(period.days == 7 ? "week" : "year"), civil);
+		civil = DirectFunctionCall2(timestamp_trunc,
+									CStringGetTextDatum(period.days == 7 ? "week" : "year"), civil);
 		return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone, civil));
 	}
 	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(anchor),
@@ -288,8 +299,7 @@ subscribe(const NewSubscription *asked)
 				 trial_days > 0 ? gate_timestamptz(first_paid) : gate_null(),
 				 gate_int32(subscription.period_number), gate_timestamptz(subscription.period_end),
 				 gate_timestamptz(subscription.period_end),
-				 gate_bool(price->has_advance || price->has_one_off),
-				 gate_timestamptz(clock_now()))
+				 gate_bool(price->has_advance || price->has_one_off), gate_timestamptz(clock_now()))
 			->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
 				errmsg("tenant \"%s\" already has a subscription", registry_slug(asked->tenant)),

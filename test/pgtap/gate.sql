@@ -5,7 +5,7 @@ SELECT is((SELECT count(*) FROM (SELECT statement FROM tenancy.gate_check() GROU
 
 -- states in the CHECK of the table and states in the machine
 CREATE TEMP TABLE checked AS
-    SELECT conrelid::regclass::text AS relation, (regexp_matches(pg_get_constraintdef(oid), '''([a-z]+)''', 'g'))[1] AS state
+    SELECT conrelid::regclass::text AS relation, (regexp_matches(pg_get_constraintdef(oid), '''([a-z_]+)''', 'g'))[1] AS state
       FROM pg_constraint WHERE contype = 'c' AND conname ~ '_state_check$' AND connamespace = 'tenancy'::regnamespace;
 SELECT set_eq('SELECT relation, state FROM checked',
     'SELECT relation, from_state FROM tenancy.state_moves() UNION SELECT relation, to_state FROM tenancy.state_moves()',
