@@ -11,6 +11,10 @@
  * The tenant is also written to a slot of shared memory that this backend alone
  * writes; the parallel workers of its queries read it from there.  They are started
  * after it was written and cannot outlive the transaction, so no lock is needed.
+ *
+ * The slots also say how many sessions are in a tenant.  Where their number is limited, they
+ * are counted and one more is added under a lock, so that the limit is exact; who leaves takes no
+ * lock.  Nothing of it outlives its backend: there is no counter that could be left too high.
  */
 #include "postgres.h"
 
@@ -37,10 +41,14 @@
 typedef struct ContextSlot
 {
 	bool is_set;
+	bool is_counted; /* among the sessions of the tenant */
 	pg_uuid_t tenant;
 } ContextSlot;
 
 static ContextSlot *slots;
+static LWLockPadded *claim_locks;
+
+#define CLAIM_LOCKS 16
 
 static struct
 {
@@ -49,6 +57,7 @@ static struct
 	SubTransactionId subtransaction; /* that entered, or inherited the entry */
 	char *actor;                     /* in TopTransactionContext */
 	uint8 restrictions;              /* of the token */
+	bool is_suspended;
 } current;
 
 /* The first tenant entered in this transaction, which outlives a ROLLBACK TO of the entry. */
@@ -64,6 +73,9 @@ static struct
 	pg_uuid_t tenant;
 } touched;
 
+/* Is this session counted for what it entered?  A bound login is, and stays. */
+static bool has_claimed_entry = false;
+
 /* In a parallel worker: has the leader's slot been read? */
 static bool leader_was_read = false;
 
@@ -73,10 +85,18 @@ slots_size(void)
 	return mul_size(slot_count(), sizeof(ContextSlot));
 }
 
+static int
+claim_lock_count(void)
+{
+	return CLAIM_LOCKS;
+}
+
 static SharedPart slots_part = {
 	.name = "pg_tenancy contexts",
 	.size = slots_size,
+	.lock_count = claim_lock_count,
 	.memory = (void **) &slots,
+	.locks = &claim_locks,
 };
 
 static void
@@ -95,6 +115,7 @@ static void
 unpublish_login(int code, Datum arg)
 {
 	slots[slot_self()].is_set = false;
+	slots[slot_self()].is_counted = false;
 }
 
 void
@@ -112,9 +133,51 @@ context_publish_login(const pg_uuid_t *tenant)
 		if (!is_registered)
 			before_shmem_exit(unpublish_login, (Datum) 0);
 		is_registered = true;
+		if (!id_equal(&slot->tenant, tenant))
+			slot->is_counted = false;
 		slot->tenant = *tenant;
 	}
+	else
+		slot->is_counted = false;
 	slot->is_set = tenant != NULL;
+}
+
+bool
+context_claim(const pg_uuid_t *tenant, int most)
+{
+	ContextSlot *own;
+	LWLock *lock;
+	bool is_free = true;
+
+	if (!shmem_is_ready())
+		return true;
+	own = &slots[slot_self()];
+	if (own->is_counted && id_equal(&own->tenant, tenant))
+		return true;
+	lock = &claim_locks[tenant->data[UUID_LEN - 1] % CLAIM_LOCKS].lock;
+	if (most >= 0)
+	{
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		is_free = context_count_sessions(tenant) < most;
+	}
+	if (is_free)
+	{
+		own->tenant = *tenant;
+		own->is_counted = true;
+		has_claimed_entry = login_tenant() == NULL;
+	}
+	if (most >= 0)
+		LWLockRelease(lock);
+	return is_free;
+}
+
+static void
+give_back_claim(void)
+{
+	if (likely(!has_claimed_entry))
+		return;
+	has_claimed_entry = false;
+	slots[slot_self()].is_counted = false;
 }
 
 static void
@@ -125,6 +188,7 @@ clear(void)
 	current.is_set = false;
 	current.actor = NULL;
 	publish();
+	give_back_claim();
 }
 
 static void
@@ -226,14 +290,14 @@ require_entry_allowed(void)
 				errhint("Call the function that enters from the session itself."));
 }
 
-/* Unlocked: a session that comes or goes meanwhile may be counted or not. */
+/* Without the lock a session that comes or goes meanwhile may be counted or not. */
 int
 context_count_sessions(const pg_uuid_t *tenant)
 {
 	int count = 0;
 
 	for (int i = 0; i < slot_count(); i++)
-		count += slots[i].is_set && i != slot_self() && id_equal(&slots[i].tenant, tenant);
+		count += slots[i].is_counted && id_equal(&slots[i].tenant, tenant);
 	return count;
 }
 
@@ -301,6 +365,7 @@ context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 	current.tenant = *tenant;
 	current.subtransaction = GetCurrentSubTransactionId();
 	current.restrictions = 0;
+	current.is_suspended = entry->is_suspended;
 	current.is_set = true;
 	first.is_set = true;
 	first.tenant = *tenant;
@@ -354,6 +419,12 @@ context_restrictions(void)
 	return current.is_set ? current.restrictions : 0;
 }
 
+bool
+context_is_suspended(void)
+{
+	return current.is_set ? current.is_suspended : login_is_suspended();
+}
+
 /* RESET passes no check hook: it would make the transaction writable again. */
 void
 context_enforce_restrictions(void)
@@ -372,6 +443,8 @@ leave(void)
 		leave_at_end();
 	}
 	clear();
+	/* An entry that failed half way has claimed, too. */
+	give_back_claim();
 	first.is_set = touched.is_set = false;
 }
 

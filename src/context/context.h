@@ -47,13 +47,22 @@ extern void context_pop(void);
 /* After an entry: say so where no transaction block keeps it. */
 extern void context_warn_of_autocommit(void);
 
-/* Sessions that are in the tenant now, other than this one. */
+/* Sessions that are in the tenant now: those that have entered it, and its bound logins. */
 extern int context_count_sessions(const pg_uuid_t *tenant);
 
-/* Asked before a session becomes the tenant's, by entering or as a bound login; may raise. */
+/*
+ * Asked before a session becomes the tenant's, by entering or as a bound login; may raise.
+ * context_claim() then makes it one of at most so many (-1: any number), exactly, or returns
+ * false; a session that is one already stays.  What was claimed by entering is given back at
+ * the end of the transaction, what a bound login claimed when it ends.
+ */
 typedef void (*ContextAdmission)(const pg_uuid_t *tenant);
 extern void context_set_admission(ContextAdmission admission);
 extern void context_admit(const pg_uuid_t *tenant);
+extern bool context_claim(const pg_uuid_t *tenant, int most);
+
+/* Is the tenant of this session suspended?  It may read and delete, and nothing else. */
+extern bool context_is_suspended(void);
 
 /* The restrictions of the context that was entered; 0 without one. */
 extern uint8 context_restrictions(void);

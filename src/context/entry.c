@@ -8,6 +8,7 @@
 #include "catalog/tenant_cache.h"
 #include "context/entry.h"
 #include "core/id.h"
+#include "core/settings.h"
 
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
@@ -56,12 +57,19 @@ entry_search_path(const TenantEntry *tenant)
 	return path.data;
 }
 
+static bool
+is_suspended(const TenantEntry *tenant)
+{
+	return strcmp(tenant->state, "suspended") == 0;
+}
+
 Oid
 entry_require_enterable(const TenantEntry *tenant)
 {
 	Oid role;
 
-	if (strcmp(tenant->state, "active") != 0)
+	if (strcmp(tenant->state, "active") != 0 &&
+		!(is_suspended(tenant) && setting_suspended_access == SUSPENDED_DELETES))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
 	role = get_role_oid(tenant->role, true);
@@ -83,7 +91,12 @@ entry_get(const pg_uuid_t *id)
 	MemoryContext old;
 
 	if (entry != NULL)
+	{
+		/* The setting may have changed since. */
+		if (unlikely(entry->is_suspended))
+			(void) entry_require_enterable(&entry->tenant);
 		return entry;
+	}
 
 	tenant = registry_get_latest(id);
 	role = entry_require_enterable(tenant);
@@ -96,6 +109,7 @@ entry_get(const pg_uuid_t *id)
 	entry = tenant_cache_add(&entries, id);
 	entry->tenant = *tenant;
 	entry->role = role;
+	entry->is_suspended = is_suspended(tenant);
 	entry->search_path = search_path;
 	entry->id = id_text(id);
 	MemoryContextSwitchTo(old);

@@ -23,6 +23,7 @@
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
+#include "core/settings.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -71,6 +72,7 @@ static struct
 	bool has_own_catalog;
 	pg_uuid_t tenant;
 	bool is_usable; /* checked by login_require_usable() */
+	bool is_suspended;
 	bool is_orphan; /* was bound when the session began, and is so no more */
 } login;
 
@@ -181,6 +183,39 @@ require_no_other_membership(Oid role, Oid tenant_role)
 				errhint("A bound login may be a member of its tenant's role only."));
 }
 
+bool
+login_is_suspended(void)
+{
+	return login_tenant() != NULL && login.is_suspended;
+}
+
+/*
+ * What it may do is asked before each statement; whether there is room for it is asked here,
+ * so that sessions that send nothing are counted, too.
+ */
+void
+login_begin_session(void)
+{
+	if (!extension_is_ready() || login_tenant() == NULL)
+		return;
+	login.is_resolving = true;
+	PG_TRY();
+	{
+		context_admit(&login.tenant);
+	}
+	PG_FINALLY();
+	{
+		login.is_resolving = false;
+	}
+	PG_END_TRY();
+}
+
+static bool
+suspended_may_delete(void)
+{
+	return setting_suspended_access == SUSPENDED_DELETES;
+}
+
 void
 login_require_usable(void)
 {
@@ -192,7 +227,9 @@ login_require_usable(void)
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("this login is not bound to its tenant any more"),
 				errhint("Connect again."));
-	if (bound == NULL || likely(login.is_usable) || login.is_resolving || IsParallelWorker())
+	if (bound == NULL || login.is_resolving || IsParallelWorker())
+		return;
+	if (likely(login.is_usable && (!login.is_suspended || suspended_may_delete())))
 		return;
 	/* What is asked below passes through the hooks that called. */
 	login.is_resolving = true;
@@ -203,6 +240,7 @@ login_require_usable(void)
 		entry_require_plain_role(login.session_user, GetUserNameFromId(login.session_user, false));
 		require_no_other_membership(login.session_user, role);
 		context_admit(&tenant->id);
+		login.is_suspended = strcmp(tenant->state, "active") != 0;
 		ceiling_set_for_session(tenant);
 		(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
 								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);

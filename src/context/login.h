@@ -15,6 +15,15 @@
  */
 extern const pg_uuid_t *login_tenant(void);
 
+/*
+ * When the session begins: a bound login is counted among the sessions of its tenant, or refused
+ * (53300), before it has sent a statement.  In a transaction.
+ */
+extern void login_begin_session(void);
+
+/* Is the tenant of the bound login suspended?  False for any other session. */
+extern bool login_is_suspended(void);
+
 /* Does a bound session see only its own tenant's objects in the system catalogs? */
 extern bool login_has_own_catalog(void);
 

@@ -31,6 +31,7 @@ int setting_metering;
 int setting_metering_flush_interval;
 char *setting_reserved_slugs;
 int setting_runner_idle_timeout;
+int setting_suspended_access;
 char *setting_test_clock;
 int setting_token_clock_skew;
 int setting_token_replay;
@@ -48,6 +49,12 @@ static const struct config_enum_entry metering_levels[] = {
 static const struct config_enum_entry token_replays[] = {
 	{"once", TOKEN_ONCE, false},
 	{"ttl", TOKEN_TTL, false},
+	{NULL, 0, false},
+};
+
+static const struct config_enum_entry suspended_accesses[] = {
+	{"none", SUSPENDED_NOTHING, false},
+	{"delete", SUSPENDED_DELETES, false},
 	{NULL, 0, false},
 };
 
@@ -278,6 +285,17 @@ static const Setting settings[] = {
 		.what = "How long a runner without work stays connected to its database.",
 		.when = "A connected runner holds one worker of max_worker_processes; coming back costs "
 				"it a few milliseconds.",
+	},
+	{
+		.name = "tenancy.suspended_access",
+		.type = SETTING_ENUM,
+		.variable = &setting_suspended_access,
+		.context = PGC_SIGHUP,
+		.boot.integer = SUSPENDED_DELETES,
+		.options = suspended_accesses,
+		.what = "What the sessions of a suspended tenant may do.",
+		.when = "\"delete\" is reading and deleting, so that it can take out its data and make "
+				"room; \"none\" keeps it out altogether.",
 	},
 	{
 		.name = "tenancy.test_clock",

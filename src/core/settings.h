@@ -21,6 +21,12 @@ typedef enum TokenReplay
 	TOKEN_TTL   /* a token enters any number of transactions until it expires */
 } TokenReplay;
 
+typedef enum SuspendedAccess
+{
+	SUSPENDED_NOTHING, /* a suspended tenant is not entered */
+	SUSPENDED_DELETES  /* it reads and deletes */
+} SuspendedAccess;
+
 extern char *setting_allowed_functions; /* not parsed */
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
@@ -37,6 +43,7 @@ extern int setting_metering;                /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */
+extern int setting_suspended_access; /* a SuspendedAccess */
 extern char *setting_test_clock;
 extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */

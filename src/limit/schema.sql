@@ -86,6 +86,7 @@ CREATE TABLE tenancy.quota (
     metric          text NOT NULL,
     soft            numeric,
     hard            numeric,
+    refuses_events  boolean NOT NULL,
     changed_at      timestamptz NOT NULL,
     CONSTRAINT quota_pkey PRIMARY KEY (tenant_id, metric),
     CONSTRAINT quota_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
@@ -95,6 +96,7 @@ CREATE TABLE tenancy.quota (
 );
 COMMENT ON TABLE tenancy.quota IS
 'Quotas set for a tenant, in the place of those of its plan; null is no limit. Kept until quota_reset().';
+COMMENT ON COLUMN tenancy.quota.refuses_events IS 'whether usage events that would pass the hard limit are refused';
 REVOKE ALL ON tenancy.quota FROM PUBLIC;
 GRANT SELECT ON tenancy.quota TO tenancy_admin, tenancy_app, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.quota', '');
@@ -103,25 +105,35 @@ CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON tenancy.quota FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.quota ENABLE ALWAYS TRIGGER registry_changed;
 
+INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, description, shipped) VALUES
+    ('connections', 'session', 'max', true, 'statement', 'sessions at once: those that have entered the tenant, and its bound logins; known live, without a history', true);
+
 CREATE TABLE tenancy.quota_limit (
     limit_key       text NOT NULL,
     metric          text NOT NULL,
+    refuses_events  boolean NOT NULL,
     shipped         boolean NOT NULL,
-    CONSTRAINT quota_limit_pkey PRIMARY KEY (limit_key),
+    CONSTRAINT quota_limit_pkey PRIMARY KEY (limit_key, shipped),
     CONSTRAINT quota_limit_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
 );
 COMMENT ON TABLE tenancy.quota_limit IS
-'Which limit of a plan is a quota of which metric. Kept for ever.';
+'Which limit of a plan is a quota of which metric; a row of the operator''s, from quota_limit_set(), comes before the shipped one of the same limit. Kept for ever.';
+COMMENT ON COLUMN tenancy.quota_limit.refuses_events IS 'whether usage events that would pass the hard limit are refused';
 REVOKE ALL ON tenancy.quota_limit FROM PUBLIC;
 GRANT SELECT ON tenancy.quota_limit TO tenancy_admin, tenancy_app, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.quota_limit', 'WHERE NOT shipped');
-INSERT INTO tenancy.quota_limit (limit_key, metric, shipped) VALUES
-    ('api_calls_per_month', 'api_calls', true),
-    ('custom_domains', 'custom_domains', true),
-    ('max_entities', 'entities', true),
-    ('max_plugins', 'plugins', true),
-    ('max_users', 'users', true),
-    ('storage_limit_gb', 'storage', true);
+INSERT INTO tenancy.quota_limit (limit_key, metric, refuses_events, shipped) VALUES
+    ('api_calls_per_month', 'api_calls', false, true),
+    ('custom_domains', 'custom_domains', false, true),
+    ('max_connections', 'connections', false, true),
+    ('max_entities', 'entities', false, true),
+    ('max_plugins', 'plugins', false, true),
+    ('max_users', 'users', false, true),
+    ('storage_limit_gb', 'storage', false, true);
+
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.quota_limit FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.quota_limit ENABLE ALWAYS TRIGGER registry_changed;
 
 CREATE TYPE tenancy.quota_result AS (
     allowed             boolean,

@@ -53,6 +53,13 @@ REVOKE ALL ON tenancy.plan_price FROM PUBLIC;
 GRANT SELECT ON tenancy.plan_price TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.plan_price', 'WHERE NOT shipped');
 
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.plan FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.plan ENABLE ALWAYS TRIGGER registry_changed;
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.plan_price FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.plan_price ENABLE ALWAYS TRIGGER registry_changed;
+
 INSERT INTO tenancy.plan (id, name, tier, kind, family, features, limits, support, sla, created_at, shipped) VALUES
     ('starter', 'Starter', 'starter', 'plan', 'default', '{}',
      '{"max_users": 10, "max_entities": 100, "max_plugins": 5, "storage_limit_gb": 5, "api_calls_per_month": 10000, "custom_domains": 0, "retention_days": 30}',
