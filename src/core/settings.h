@@ -43,7 +43,7 @@ extern int setting_metering;                /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */
-extern int setting_suspended_access; /* a SuspendedAccess */
+extern int setting_suspended_access;    /* a SuspendedAccess */
 extern char *setting_test_clock;
 extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */

@@ -21,7 +21,9 @@
 #include "context/own_catalog.h"
 #include "core/compat.h"
 #include "hook/hook.h"
+#include "limit/adding.h"
 #include "limit/quota.h"
+#include "limit/quota_table.h"
 #include "limit/rate_limit.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
@@ -35,6 +37,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -118,6 +121,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 				meter_note_dropped(object_id);
 			else if (class_id == RelationRelationId && sub_id == 0 && extension_is_ready())
 				shared_table_note_dropped(object_id);
+			else if (class_id == TriggerRelationId && extension_is_ready())
+				quota_table_note_dropped(object_id);
 			break;
 		case OAT_POST_CREATE:
 			if (class_id == ExtensionRelationId)
@@ -201,34 +206,6 @@ is_client_query(const QueryDesc *query)
 	return meter_is_client_statement() && query->plannedstmt->canSetTag;
 }
 
-/* Does the statement add anything?  Deleting makes room, and is never held up. */
-static bool
-adds_rows(const QueryDesc *query)
-{
-	ListCell *cell;
-
-	switch (query->operation)
-	{
-		case CMD_INSERT:
-		case CMD_UPDATE:
-		case CMD_MERGE:
-			return true;
-		default:
-			break;
-	}
-	if (!query->plannedstmt->hasModifyingCTE)
-		return false;
-	foreach (cell, query->plannedstmt->subplans)
-	{
-		Plan *plan = lfirst(cell);
-
-		if (plan != NULL && IsA(plan, ModifyTable) &&
-			castNode(ModifyTable, plan)->operation != CMD_DELETE)
-			return true;
-	}
-	return false;
-}
-
 /*
  * A call is counted here, so that one refused for want of permission is.  What the guard
  * looks up, and functions that pruning evaluates, run within it and are no calls.
@@ -248,8 +225,8 @@ on_executor_start(QueryDesc *query, int flags)
 		context_enforce_restrictions();
 		if (nesting_level == 1)
 			cpu_admit();
-		if (adds_rows(query) && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
-			quota_check_write();
+		if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
+			adding_check_query(query);
 		if (previous_start)
 			previous_start(query, flags);
 		else
@@ -393,8 +370,7 @@ static void
 check_utility(Node *statement)
 {
 	prepare_login(statement);
-	if (IsA(statement, CopyStmt) && castNode(CopyStmt, statement)->is_from)
-		quota_check_write();
+	adding_check_utility(statement);
 	if (IsA(statement, LockStmt))
 		check_lock(castNode(LockStmt, statement));
 	else if (IsA(statement, RenameStmt) &&
@@ -478,6 +454,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			context_enforce_restrictions();
 			allowed = guard_check_statement(statement, read_only_tree);
 			changed = shared_table_before_statement(node);
+			quota_table_before_statement(node);
 		}
 		is_explaining = IsA(node, ExplainStmt);
 		explain_level += is_explaining;
@@ -487,7 +464,10 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		(nesting_level == 1 && ActiveSnapshotSet() ? run_utility_budgeted : run_utility)(
 			allowed, query_string, read_only_tree, context, params, environment, dest, completion);
 		if (extension_is_ready())
+		{
 			shared_table_after_statement(changed);
+			quota_table_after_statement(node);
+		}
 		if (IsA(node, VariableSetStmt))
 			ceiling_enforce(castNode(VariableSetStmt, node)->kind == VAR_SET_VALUE);
 		is_done = true;
@@ -506,9 +486,29 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		meter_note_latency();
 }
 
+/*
+ * The first transaction of a session ends when it has connected: what is raised here is FATAL,
+ * and the client hears that it may not.
+ */
+static void
+begin_session(XactEvent event)
+{
+	static bool has_begun = false;
+
+	if (likely(has_begun) || event != XACT_EVENT_PRE_COMMIT)
+		return;
+	has_begun = true;
+	if (MyBackendType != B_BACKEND)
+		return;
+	nesting_level++;
+	login_begin_session();
+	nesting_level--;
+}
+
 static void
 on_transaction(XactEvent event, void *argument)
 {
+	begin_session(event);
 	/* Metering asks whose transaction it was, so it comes before the context is cleared. */
 	meter_transaction_event(event);
 	meter_flush_transaction_event(event);

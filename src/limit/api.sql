@@ -51,13 +51,23 @@ REVOKE ALL ON FUNCTION @extschema@.quota_check(@extschema@.regtenant, text, nume
 GRANT EXECUTE ON FUNCTION @extschema@.quota_check(@extschema@.regtenant, text, numeric) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
 CREATE OR REPLACE FUNCTION @extschema@.quota_set(
-    tenant @extschema@.regtenant, resource text, soft numeric, hard numeric) RETURNS tenancy.quota
+    tenant @extschema@.regtenant, resource text, soft numeric, hard numeric,
+    refuses_events boolean DEFAULT false) RETURNS tenancy.quota
 AS 'MODULE_PATHNAME', 'tenancy_quota_set'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) IS
-'Sets the quota of a tenant for a metric, in the place of its plan''s. tenant: slug or id. resource: the metric. soft: beyond it quota_check() says so; hard: beyond it statements are refused; null or -1 for no limit. Result: the row. Errors: 22023 negative, or soft above hard; 42704 unknown tenant or metric. Rights: tenancy_admin. Side effects: holds from the next statement.';
-REVOKE ALL ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric) TO tenancy_admin;
+COMMENT ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric, boolean) IS
+'Sets the quota of a tenant for a metric, in the place of its plan''s. tenant: slug or id. resource: the metric. soft: beyond it quota_check() says so; hard: beyond it statements are refused; null or -1 for no limit. refuses_events: whether usage_record() and its kin also refuse (53400) an event that would pass the hard limit; otherwise they record what has happened, whatever the limit. A sum or count is then exact under concurrency; a level is refused when it is above the limit itself. Result: the row. Errors: 22023 negative, soft above hard, or events of a metric that cannot be refused (unique, weighted_sum); 42704 unknown tenant or metric. Rights: tenancy_admin. Side effects: holds from the next statement.';
+REVOKE ALL ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_set(@extschema@.regtenant, text, numeric, numeric, boolean) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_limit_set(
+    limit_key text, metric text, refuses_events boolean DEFAULT false) RETURNS tenancy.quota_limit
+AS 'MODULE_PATHNAME', 'tenancy_quota_limit_set'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_limit_set(text, text, boolean) IS
+'Makes a limit that plans name (plan_create(), or feature_limits of tenant_configure()) a quota of a metric. limit_key: the name in the plans. metric: whose use it limits. refuses_events: as for quota_set(), for all tenants that have the limit from their plan. Result: the row; it comes before the shipped one of that limit. Errors: 22023 a name too long, or events that cannot be refused; 42704 unknown metric. Rights: tenancy_admin. Side effects: holds from the next statement.';
+REVOKE ALL ON FUNCTION @extschema@.quota_limit_set(text, text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_limit_set(text, text, boolean) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.quota_reset(tenant @extschema@.regtenant, resource text)
 RETURNS tenancy.quota
@@ -72,16 +82,32 @@ CREATE OR REPLACE FUNCTION tenancy.quota_count() RETURNS trigger
 AS 'MODULE_PATHNAME', 'tenancy_quota_count'
 LANGUAGE C;
 COMMENT ON FUNCTION tenancy.quota_count() IS
-'Trigger: counts the rows of a table for a quota; made by quota_count_table(). Errors: 53400 when the statement would pass the hard limit.';
+'Trigger: counts the rows of a table for a quota; made by quota_count_table(). Errors: 53400 when the statement would pass the hard limit; 0A000 when a row would move to another tenant, or all of a shared table be truncated.';
 GRANT EXECUTE ON FUNCTION tenancy.quota_count() TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION @extschema@.quota_count_table(metric text, relation regclass) RETURNS regclass
 AS 'MODULE_PATHNAME', 'tenancy_quota_count_table'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.quota_count_table(text, regclass) IS
-'Makes a metric the number of rows of a table, exact under concurrency, and its hard quota one that no statement can pass (53400); deletes always work. metric: a level (max or latest). relation: a table of a tenant, a shared table, or one of a template, whose tenants then count theirs; partitions too. Result: the table. Errors: 42501 not the owner; 42704 no such level; 42809 not a table. Rights: tenancy_admin, and owner of the table. Side effects: three triggers; waits for writers of the table.';
+'Makes a metric the number of rows of a table, exact under concurrency, and its hard quota one that no statement can pass (53400); deletes always work. Several tables may count for one metric. metric: a level (max or latest). relation: a table of a tenant, a shared table, or one of a template, whose tenants then count theirs; its partitions and children too, also those that it gets later. Result: the table. Errors: 42501 not the owner; 42704 no such level; 42809 not a table. Rights: tenancy_admin, and owner of the table. Side effects: triggers that no tenant can take away; waits for writers of the table; rows of a shared table cannot move to another tenant by UPDATE.';
 REVOKE ALL ON FUNCTION @extschema@.quota_count_table(text, regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.quota_count_table(text, regclass) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_uncount_table(relation regclass) RETURNS regclass
+AS 'MODULE_PATHNAME', 'tenancy_quota_uncount_table'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_uncount_table(regclass) IS
+'Takes back quota_count_table(): the rows of the table count for no quota any more. relation: the table, with its partitions and children; of a template, for tenants that come later. Result: the table. Errors: 42501 not the owner; 42704 not counted; 42809 not a table. Rights: tenancy_admin, and owner of the table. Side effects: waits for writers of the table.';
+REVOKE ALL ON FUNCTION @extschema@.quota_uncount_table(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_uncount_table(regclass) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.quota_recount(tenant @extschema@.regtenant, metric text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_quota_recount'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.quota_recount(@extschema@.regtenant, text) IS
+'Counts the rows of a tenant''s counted tables anew: after rows came by what fires no triggers for each statement, such as the apply worker of logical replication. tenant: slug or id. metric: what they count for. Result: how many rows there are. Errors: 25001 this transaction has changed such rows; 42704 unknown tenant, or no such level. Rights: tenancy_admin. Side effects: waits for writers of the tables, and they for the end of the transaction.';
+REVOKE ALL ON FUNCTION @extschema@.quota_recount(@extschema@.regtenant, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.quota_recount(@extschema@.regtenant, text) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION tenancy.quota_read(
     tenant uuid, OUT resource text, OUT used numeric, OUT soft numeric, OUT hard numeric,
@@ -93,6 +119,17 @@ COMMENT ON FUNCTION tenancy.quota_read(uuid) IS
 'The quotas of a tenant, where they come from and what is used. Rights: tenancy_admin, tenancy_app, tenancy_auditor, and a tenant for itself.';
 REVOKE ALL ON FUNCTION tenancy.quota_read(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.quota_read(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.refusal_read(
+    tenant uuid, OUT kind text, OUT name text, OUT what text, OUT refusals bigint,
+    OUT refused_at timestamptz, OUT used numeric, OUT hard numeric, OUT wanted numeric)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_refusal_read'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.refusal_read(uuid) IS
+'What a tenant was refused since the server started: per limit how often, and of the last time when, what was used, the limit, and what was wanted on top. tenant: id. Errors: 42704. Rights: tenancy_admin, tenancy_app, tenancy_auditor, and a tenant for itself.';
+REVOKE ALL ON FUNCTION tenancy.refusal_read(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.refusal_read(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 
 CREATE OR REPLACE FUNCTION @extschema@.resource_capacity_set(
     resource text, capacity numeric, overcommit numeric DEFAULT 1) RETURNS tenancy.resource_capacity

@@ -24,8 +24,12 @@ typedef struct Quota
 	bool is_level; /* else a sum that begins anew each calendar month, UTC */
 	int64 soft;    /* QUOTA_NONE for none, as below */
 	int64 hard;
-	char *source; /* 'plan "starter"', or "quota_set()" */
+	char *source;        /* 'plan "starter"', or "quota_set()" */
+	bool refuses_events; /* usage events that would pass the hard limit are refused */
 } Quota;
+
+/* A metric that is asked for, not kept: sessions of the tenant. */
+#define QUOTA_CONNECTIONS "connections"
 
 typedef struct QuotaKey
 {
@@ -68,18 +72,35 @@ extern pg_noreturn void quota_refuse(const pg_uuid_t *tenant, const Quota *quota
 									 int64 wanted);
 
 /*
- * A metric that is the number of rows of tables (quota_count.c).  reserve: rows are there, and
- * count if the transaction commits; false where they would pass the limit, minus what the
- * transaction has given back.  give_back: rows are gone when it commits.
+ * What is known exactly: the number of rows of tables (quota_count.c), or a sum of events
+ * (quota_event.c).  reserve: it is there, and counts if the transaction commits; false where
+ * it would pass the limit, minus what the transaction has given back.  give_back: it is gone when
+ * the transaction commits.
  */
 extern bool quota_is_counted(const QuotaKey *key);
+extern bool quota_set_counted(const QuotaKey *key, int64 used); /* false: no room */
+extern bool quota_is_exact(const QuotaKey *key, TimestampTz period_start);
+extern void quota_set_exact(const QuotaKey *key, TimestampTz period_start, int64 used);
 extern bool quota_reserve(const QuotaKey *key, int64 amount, int64 hard, int64 *used);
 extern void quota_give_back(const QuotaKey *key, int64 amount);
-extern int64 quota_give_back_all(const QuotaKey *key);
-extern void quota_set_counted(const QuotaKey *key, int64 used);
 
-/* Storage (quota_storage.c): before a statement that writes; raises 53400 over the limit. */
-extern void quota_check_write(void);
+/* Has this transaction reserved or given back any of the key; and how many keys does it change? */
+extern bool quota_has_reserved(const QuotaKey *key);
+extern int quota_pending_count(void);
+
+/* What is known in about a minute: more of it, or to be read again, if this commits. */
+extern void quota_add_at_commit(const QuotaKey *key, int64 amount);
+extern void quota_forget_at_commit(const QuotaKey *key);
+
+/* What is used by committed transactions, from the tables. */
+extern int64 quota_read_committed(const pg_uuid_t *tenant, const char *metric, bool is_level,
+								  TimestampTz period_start, TimestampTz period_end);
+
+/* The start of the month of a time, UTC, or of one so many months later. */
+extern TimestampTz quota_month(TimestampTz time, int months);
+
+/* Storage (quota_storage.c): before a statement that adds; raises 53400 over the limit. */
+extern void quota_check_storage(const pg_uuid_t *tenant);
 
 /* Has the tenant written since its storage was measured?  Both under no lock of the caller. */
 extern void quota_note_written(const QuotaKey *key);
@@ -106,5 +127,6 @@ extern void quota_subtransaction_event(SubXactEvent event, SubTransactionId self
 
 /* In the postmaster, from _PG_init. */
 extern void quota_init(void);
+extern void quota_event_init(void);
 extern void quota_storage_init(void);
 extern void quota_watch_init(void);

@@ -20,12 +20,19 @@
 
 GATE_LOOKUP(quota_metric, "SELECT m.aggregation FROM tenancy.metric m WHERE m.name = $1", TEXTOID);
 GATE_STATEMENT(quota_upsert,
-			   "INSERT INTO tenancy.quota AS q (tenant_id, metric, soft, hard, changed_at)"
-			   " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, metric)"
+			   "INSERT INTO tenancy.quota AS q"
+			   "    (tenant_id, metric, soft, hard, refuses_events, changed_at)"
+			   " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, metric)"
 			   " DO UPDATE SET soft = excluded.soft, hard = excluded.hard,"
-			   "               changed_at = excluded.changed_at"
+			   "    refuses_events = excluded.refuses_events, changed_at = excluded.changed_at"
 			   " RETURNING q",
-			   UUIDOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID);
+			   UUIDOID, TEXTOID, NUMERICOID, NUMERICOID, BOOLOID, TIMESTAMPTZOID);
+GATE_STATEMENT(quota_limit_upsert,
+			   "INSERT INTO tenancy.quota_limit AS k (limit_key, metric, refuses_events, shipped)"
+			   " VALUES ($1, $2, $3, false) ON CONFLICT (limit_key, shipped)"
+			   " DO UPDATE SET metric = excluded.metric, refuses_events = excluded.refuses_events"
+			   " RETURNING k",
+			   TEXTOID, TEXTOID, BOOLOID);
 GATE_STATEMENT(
 	quota_remove,
 	"DELETE FROM tenancy.quota AS q WHERE q.tenant_id = $1 AND q.metric = $2 RETURNING q", UUIDOID,
@@ -43,6 +50,7 @@ enum
 	RESULT_PERCENT,
 	RESULT_RESETS_AT,
 	RESULT_REASON,
+	RESULT_LIMIT,
 	RESULT_COLUMNS
 };
 
@@ -56,7 +64,11 @@ explain(const Quota *quota, const QuotaUse *use, int64 amount, bool is_allowed)
 	if (quota->soft != QUOTA_NONE && use->used + amount > quota->soft)
 		return psprintf("more than the %s that are included by %s", quota_to_text(quota->soft),
 						quota->source);
-	return NULL;
+	if (quota->hard == QUOTA_NONE && quota->soft == QUOTA_NONE)
+		return psprintf("unlimited by %s", quota->source);
+	return psprintf("within the %s of %s",
+					quota_to_text(quota->hard != QUOTA_NONE ? quota->hard : quota->soft),
+					quota->source);
 }
 
 static Datum
@@ -66,7 +78,8 @@ make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, c
 	bool has_hard = quota != NULL && quota->hard != QUOTA_NONE;
 	bool has_soft = quota != NULL && quota->soft != QUOTA_NONE;
 	bool is_allowed = !has_hard || use->used + amount <= quota->hard;
-	const char *reason = quota == NULL ? NULL : explain(quota, use, amount, is_allowed);
+	const char *reason =
+		quota == NULL ? "unlimited: nothing limits it" : explain(quota, use, amount, is_allowed);
 	int64 limit = has_hard ? quota->hard : has_soft ? quota->soft : 0;
 	Datum values[RESULT_COLUMNS] = {
 		[RESULT_ALLOWED] = BoolGetDatum(is_allowed),
@@ -76,7 +89,8 @@ make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, c
 		[RESULT_HARD] = has_hard ? quota_to_numeric(quota->hard) : 0,
 		[RESULT_REMAINING] = has_hard ? quota_to_numeric(Max(quota->hard - use->used, 0)) : 0,
 		[RESULT_RESETS_AT] = TimestampTzGetDatum(use->resets_at),
-		[RESULT_REASON] = reason == NULL ? 0 : CStringGetTextDatum(reason),
+		[RESULT_REASON] = CStringGetTextDatum(reason),
+		[RESULT_LIMIT] = quota_to_numeric(has_hard || has_soft ? limit : -QUOTA_UNIT),
 	};
 	bool nulls[RESULT_COLUMNS] = {
 		[RESULT_SOFT] = !has_soft,
@@ -84,7 +98,6 @@ make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, c
 		[RESULT_REMAINING] = !has_hard,
 		[RESULT_PERCENT] = limit <= 0,
 		[RESULT_RESETS_AT] = TIMESTAMP_NOT_FINITE(use->resets_at),
-		[RESULT_REASON] = reason == NULL,
 	};
 	TupleDesc desc;
 
@@ -102,8 +115,8 @@ make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, c
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-static bool
-metric_is_level(const char *metric)
+static char *
+metric_aggregation(const char *metric)
 {
 	GateRows *rows = gate_run(&quota_metric, EXPECT_AT_MOST_ONE, gate_text(metric));
 
@@ -111,7 +124,27 @@ metric_is_level(const char *metric)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("metric \"%s\" does not exist", metric),
 				errhint("A quota is one of a metric: see tenancy.metric."));
-	return strcmp(row_text(rows, 0, 0), "max") == 0 || strcmp(row_text(rows, 0, 0), "latest") == 0;
+	return row_text(rows, 0, 0);
+}
+
+static bool
+metric_is_level(const char *metric)
+{
+	char *aggregation = metric_aggregation(metric);
+
+	return strcmp(aggregation, "max") == 0 || strcmp(aggregation, "latest") == 0;
+}
+
+/* What an event adds must be known without those before it. */
+static void
+require_refusable(const char *metric)
+{
+	char *aggregation = metric_aggregation(metric);
+
+	if (strcmp(aggregation, "unique") == 0 || strcmp(aggregation, "weighted_sum") == 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("events of metric \"%s\" cannot be refused", metric),
+				errdetail("Its aggregation is \"%s\".", aggregation));
 }
 
 /* quota_check(tenant regtenant, resource text, amount numeric) → tenancy.quota_result */
@@ -146,7 +179,10 @@ optional_limit(FunctionCallInfo fcinfo, int n, const char *name)
 	return limit;
 }
 
-/* quota_set(tenant regtenant, resource text, soft numeric, hard numeric) → tenancy.quota */
+/*
+ * quota_set(tenant regtenant, resource text, soft numeric, hard numeric, refuses_events boolean)
+ *     → tenancy.quota
+ */
 TENANCY_FUNCTION(quota_set)
 {
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
@@ -155,19 +191,41 @@ TENANCY_FUNCTION(quota_set)
 	Numeric hard = optional_limit(fcinfo, 3, "hard");
 	QuotaKey key;
 
+	require_argument(fcinfo, 4, "refuses_events");
 	context_require_none("setting a quota");
 	(void) registry_get(tenant);
-	(void) metric_is_level(resource);
+	(void) metric_aggregation(resource);
+	if (PG_GETARG_BOOL(4))
+		require_refusable(resource);
 	if (soft != NULL && hard != NULL && quota_from_numeric(soft) > quota_from_numeric(hard))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the soft limit must not be above the hard one"));
 	/* The next look compares what is used with the new limit. */
 	quota_make_key(&key, tenant, resource);
 	quota_note_changed(&key);
-	PG_RETURN_DATUM(
-		row_datum(gate_run(&quota_upsert, EXPECT_ONE, gate_uuid(tenant), gate_text(resource),
-						   gate_numeric(soft), gate_numeric(hard), gate_timestamptz(clock_now())),
-				  0, 0));
+	PG_RETURN_DATUM(row_datum(gate_run(&quota_upsert, EXPECT_ONE, gate_uuid(tenant),
+									   gate_text(resource), gate_numeric(soft), gate_numeric(hard),
+									   gate_argument(4), gate_timestamptz(clock_now())),
+							  0, 0));
+}
+
+/* quota_limit_set(limit_key text, metric text, refuses_events boolean) → tenancy.quota_limit */
+TENANCY_FUNCTION(quota_limit_set)
+{
+	char *limit_key = required_text(fcinfo, 0, "limit_key");
+	char *metric = required_text(fcinfo, 1, "metric");
+
+	require_argument(fcinfo, 2, "refuses_events");
+	context_require_none("naming a limit of plans");
+	(void) metric_aggregation(metric);
+	if (PG_GETARG_BOOL(2))
+		require_refusable(metric);
+	if (*limit_key == '\0' || strlen(limit_key) > 63)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"limit_key\" must have 1 to 63 bytes"));
+	PG_RETURN_DATUM(row_datum(gate_run(&quota_limit_upsert, EXPECT_ONE, gate_text(limit_key),
+									   gate_text(metric), gate_argument(2)),
+							  0, 0));
 }
 
 /* quota_reset(tenant regtenant, resource text) → tenancy.quota */

@@ -3,8 +3,9 @@
  *		Metrics that are the number of rows of tables, exact under concurrency.
  *
  * Triggers FOR EACH STATEMENT with transition tables see what a statement really added or
- * took away, ON CONFLICT, COPY, MERGE and cascades included, whatever its size.  They travel with
- * a template, so that each tenant's copy of the table counts for that tenant.
+ * took away, ON CONFLICT, COPY, MERGE and cascades included, whatever its size.  TRUNCATE and
+ * what is dropped have none: there the rows are counted before they go.  Which tables have the
+ * triggers: quota_table.c.
  *
  * The first touch after a restart counts the rows.  Whoever comes meanwhile waits for a lock
  * that is released as soon as the count is known; nobody's rows can be missed, for nobody can
@@ -16,30 +17,29 @@
 #include "catalog/gate.h"
 #include "catalog/registry.h"
 #include "context/context.h"
-#include "core/compat.h"
 #include "core/function.h"
 #include "core/id.h"
 #include "limit/quota.h"
+#include "limit/quota_table.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #define TENANT_COLUMN "tenant_id"
-#define TRIGGER_NAME "tenancy_quota"
 
-/* The tables that count for a metric: those with our trigger, of a tenant or shared. */
+/* The tables that count for a metric: those with our trigger, of a tenant, shared, or our own. */
 GATE_STATEMENT(counted_tables,
 			   "SELECT DISTINCT c.oid FROM pg_catalog.pg_trigger g"
 			   "  JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid AND c.relkind IN ('r', 'p')"
@@ -48,83 +48,150 @@ GATE_STATEMENT(counted_tables,
 			   "   AND pg_catalog.encode(g.tgargs, 'escape') = $2 || '\\000'"
 			   "   AND (EXISTS (SELECT FROM tenancy.tenant_schema s WHERE s.tenant_id = $1"
 			   "                   AND s.schema_name = n.nspname)"
-			   "        OR EXISTS (SELECT FROM tenancy.tenant_table t WHERE t.relation = c.oid))",
+			   "        OR EXISTS (SELECT FROM tenancy.tenant_table t WHERE t.relation = c.oid)"
+			   "        OR n.nspname = 'tenancy') ORDER BY 1",
 			   UUIDOID, TEXTOID);
-GATE_STATEMENT(count_metric,
-			   "SELECT m.aggregation IN ('max', 'latest') FROM tenancy.metric m WHERE m.name = $1",
-			   TEXTOID);
 
-/* Rows that are committed; those of a tenant alone where the table is shared. */
-static int64
-count_rows(Oid relid, const pg_uuid_t *tenant)
+/* How many rows of a table each tenant has. */
+typedef struct TenantRows
 {
-	Relation relation = table_open(relid, AccessShareLock);
-	AttrNumber column = InvalidAttrNumber;
+	pg_uuid_t tenant;
+	int64 rows;
+} TenantRows;
+
+/* Whose rows a table holds: a tenant's, or, by their column, those of many. */
+static bool
+tells_tenants_apart(Oid relid, pg_uuid_t *tenant, AttrNumber *column)
+{
+	*column = InvalidAttrNumber;
+	switch (registry_relation_scope(relid, tenant))
+	{
+		case SCOPE_TENANT:
+			return true;
+		case SCOPE_SHARED:
+			*column = get_attnum(relid, TENANT_COLUMN);
+			return true;
+		case SCOPE_NONE:
+		case SCOPE_UNFILTERED:
+			break;
+	}
+	/* Our own tables are no tenant's. */
+	if (get_rel_namespace(relid) == extension_tables_schema())
+		*column = get_attnum(relid, TENANT_COLUMN);
+	return *column != InvalidAttrNumber;
+}
+
+static void
+add_row(HTAB *counts, const pg_uuid_t *tenant)
+{
+	bool is_found;
+	TenantRows *entry = hash_search(counts, tenant, HASH_ENTER, &is_found);
+
+	entry->rows = is_found ? entry->rows + 1 : 1;
+}
+
+/*
+ * The rows of one table, without its children, by tenant; NULL for none.  Of others' changes
+ * what is committed counts, and of this transaction's own either all or none.
+ */
+static HTAB *
+count_rows(Oid relid, bool with_own)
+{
+	HASHCTL control = {.keysize = sizeof(pg_uuid_t),
+					   .entrysize = sizeof(TenantRows),
+					   .hcxt = CurrentMemoryContext};
+	Relation relation = try_table_open(relid, AccessShareLock);
+	AttrNumber column;
 	pg_uuid_t owner;
 	Snapshot snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
-	int64 count = 0;
+	HTAB *counts = NULL;
 
-	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	/* It was dropped meanwhile, or its partitions have the rows. */
+	if (relation == NULL)
+		return NULL;
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
+		RelationGetNumberOfBlocks(relation) == 0 || !tells_tenants_apart(relid, &owner, &column))
 	{
 		table_close(relation, AccessShareLock);
-		return 0; /* its partitions have triggers of their own */
+		return NULL;
 	}
-	if (registry_relation_scope(relid, &owner) == SCOPE_SHARED)
-		column = get_attnum(relid, TENANT_COLUMN);
+	counts = hash_create("pg_tenancy rows", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	/* As it was before this transaction, whose own changes the triggers tell. */
-	snapshot->curcid = FirstCommandId;
+	snapshot->curcid = with_own ? GetCurrentCommandId(false) : FirstCommandId;
 	scan = table_beginscan(relation, snapshot, 0, NULL);
 	slot = table_slot_create(relation, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		bool is_null = true;
+		bool is_null;
 		Datum value;
 
 		CHECK_FOR_INTERRUPTS();
 		if (column == InvalidAttrNumber)
 		{
-			count++;
+			add_row(counts, &owner);
 			continue;
 		}
 		value = slot_getattr(slot, column, &is_null);
-		if (!is_null && id_equal(DatumGetUUIDP(value), tenant))
-			count++;
+		if (!is_null)
+			add_row(counts, DatumGetUUIDP(value));
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
+	return counts;
+}
+
+static int64
+rows_of(HTAB *counts, const pg_uuid_t *tenant)
+{
+	TenantRows *entry = counts == NULL ? NULL : hash_search(counts, tenant, HASH_FIND, NULL);
+	int64 rows = entry == NULL ? 0 : entry->rows;
+
+	if (counts != NULL)
+		hash_destroy(counts);
+	return rows;
+}
+
+static int64
+count_committed(const QuotaKey *key, LOCKMODE lock)
+{
+	GateRows *rows =
+		gate_run(&counted_tables, EXPECT_ANY, gate_uuid(&key->tenant), gate_text(key->metric));
+	int64 count = 0;
+
+	if (lock != NoLock)
+		for (int64 i = 0; i < rows->count; i++)
+			LockRelationOid(DatumGetObjectId(row_datum(rows, i, 0)), lock);
+	for (int64 i = 0; i < rows->count; i++)
+		count += rows_of(count_rows(DatumGetObjectId(row_datum(rows, i, 0)), false), &key->tenant);
 	return count;
 }
 
-static void
+/* False where there is no room in shared memory. */
+static bool
 ensure_counted(const QuotaKey *key)
 {
 	Oid table = extension_relation("quota");
 	uint32 object = hash_bytes((const unsigned char *) key, sizeof(*key));
-	GateRows *rows;
-	int64 count = 0;
+	bool is_counted;
 
 	if (likely(quota_is_counted(key)))
-		return;
+		return true;
 	/* A lock on no object in particular: of our table's class, by the hash of the key. */
-	LockDatabaseObject(table, object, 0, ExclusiveLock);
-	if (!quota_is_counted(key))
-	{
-		rows =
-			gate_run(&counted_tables, EXPECT_ANY, gate_uuid(&key->tenant), gate_text(key->metric));
-		for (int64 i = 0; i < rows->count; i++)
-			count += count_rows(DatumGetObjectId(row_datum(rows, i, 0)), &key->tenant);
-		quota_set_counted(key, count * QUOTA_UNIT);
-	}
-	UnlockDatabaseObject(table, object, 0, ExclusiveLock);
+	LockDatabaseObject(table, object, 1, ExclusiveLock);
+	is_counted =
+		quota_is_counted(key) || quota_set_counted(key, count_committed(key, NoLock) * QUOTA_UNIT);
+	UnlockDatabaseObject(table, object, 1, ExclusiveLock);
+	return is_counted;
 }
 
+/* More rows, or fewer.  Nothing holds up a delete: who has no entry is counted when there is room.
+ */
 static void
-change(const pg_uuid_t *tenant, const char *metric, int64 rows, TriggerEvent event)
+change(const pg_uuid_t *tenant, const char *metric, int64 rows)
 {
 	QuotaKey key;
 	const Quota *quota;
@@ -133,10 +200,17 @@ change(const pg_uuid_t *tenant, const char *metric, int64 rows, TriggerEvent eve
 	if (rows == 0)
 		return;
 	quota_make_key(&key, tenant, metric);
-	ensure_counted(&key);
-	if (TRIGGER_FIRED_BY_DELETE(event))
+	if (!ensure_counted(&key))
 	{
-		quota_give_back(&key, rows * QUOTA_UNIT);
+		if (rows > 0)
+			ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("out of shared memory for quotas"),
+					errhint("Raise \"tenancy.max_tenants\"."));
+		return;
+	}
+	if (rows < 0)
+	{
+		quota_give_back(&key, -rows * QUOTA_UNIT);
 		return;
 	}
 	quota = quota_find(tenant, metric);
@@ -146,11 +220,11 @@ change(const pg_uuid_t *tenant, const char *metric, int64 rows, TriggerEvent eve
 
 /* Without a context the rows of a shared table may be those of any tenants. */
 static void
-change_each(TriggerData *trigger, Tuplestorestate *rows, const char *metric)
+change_each(Relation relation, Tuplestorestate *rows, const char *metric, int sign)
 {
-	AttrNumber column = get_attnum(RelationGetRelid(trigger->tg_relation), TENANT_COLUMN);
+	AttrNumber column = get_attnum(RelationGetRelid(relation), TENANT_COLUMN);
 	TupleTableSlot *slot =
-		MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation), &TTSOpsMinimalTuple);
+		MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
 	pg_uuid_t tenant = {{0}};
 	int64 count = 0;
 
@@ -164,144 +238,146 @@ change_each(TriggerData *trigger, Tuplestorestate *rows, const char *metric)
 			continue;
 		if (count > 0 && !id_equal(DatumGetUUIDP(value), &tenant))
 		{
-			change(&tenant, metric, count, trigger->tg_event);
+			change(&tenant, metric, sign * count);
 			count = 0;
 		}
 		tenant = *DatumGetUUIDP(value);
 		count++;
 	}
-	change(&tenant, metric, count, trigger->tg_event);
+	change(&tenant, metric, sign * count);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+void
+quota_count_prepare(Oid relid, const char *metric)
+{
+	HTAB *counts = count_rows(relid, true);
+	HASH_SEQ_STATUS scan;
+	TenantRows *entry;
+
+	if (counts == NULL)
+		return;
+	hash_seq_init(&scan, counts);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		QuotaKey key;
+
+		quota_make_key(&key, &entry->tenant, metric);
+		(void) ensure_counted(&key);
+	}
+	hash_destroy(counts);
+}
+
+void
+quota_count_existing(Oid relid, const char *metric, int sign)
+{
+	HTAB *counts = count_rows(relid, true);
+	HASH_SEQ_STATUS scan;
+	TenantRows *entry;
+
+	if (counts == NULL)
+		return;
+	hash_seq_init(&scan, counts);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		QuotaKey key;
+
+		quota_make_key(&key, &entry->tenant, metric);
+		/* Where nothing is known yet, what is gone by then is not counted. */
+		if (sign < 0 && !quota_is_counted(&key))
+			continue;
+		/* A tenant passes no limit by this either; who operates may take a table as it is. */
+		if (context_tenant() != NULL || sign < 0)
+			change(&entry->tenant, metric, sign * entry->rows);
+		else if (ensure_counted(&key))
+		{
+			int64 used;
+
+			(void) quota_reserve(&key, entry->rows * QUOTA_UNIT, QUOTA_NONE, &used);
+		}
+	}
+	hash_destroy(counts);
+}
+
+int64
+quota_count_again(const pg_uuid_t *tenant, const char *metric)
+{
+	QuotaKey key;
+	int64 count;
+
+	quota_make_key(&key, tenant, metric);
+	if (quota_has_reserved(&key))
+		ereport(ERROR, errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("this transaction has changed what is to be counted"));
+	/* Who has changed rows holds a lock on their table until what it reserved is settled. */
+	count = count_committed(&key, ShareRowExclusiveLock);
+	if (!quota_set_counted(&key, count * QUOTA_UNIT))
+		ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("out of shared memory for quotas"),
+				errhint("Raise \"tenancy.max_tenants\"."));
+	return count;
+}
+
 static void
-give_back_all(Oid relid, const char *metric)
+before_truncate(Oid relid, const char *metric)
 {
 	pg_uuid_t tenant;
-	QuotaKey key;
+	AttrNumber column;
 
-	if (registry_relation_scope(relid, &tenant) != SCOPE_TENANT)
-		ereport(
-			ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot truncate table \"%s\", whose rows are counted for many tenants",
-				   get_rel_name(relid)),
-			errhint("Drop the trigger " TRIGGER_NAME " first, and count the table again later."));
-	quota_make_key(&key, &tenant, metric);
-	ensure_counted(&key);
-	(void) quota_give_back_all(&key);
+	if (!tells_tenants_apart(relid, &tenant, &column))
+		return;
+	if (column != InvalidAttrNumber)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot truncate table \"%s\", whose rows are counted for many tenants",
+					   get_rel_name(relid)),
+				errhint("quota_uncount_table() first, and quota_count_table() again later."));
+	quota_count_existing(relid, metric, -1);
+}
+
+static void
+on_statement(TriggerData *trigger, const char *metric)
+{
+	int sign = TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? -1 : 1;
+	Tuplestorestate *rows = sign < 0 ? trigger->tg_oldtable : trigger->tg_newtable;
+	pg_uuid_t tenant;
+	AttrNumber column;
+
+	if (rows == NULL)
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("trigger \"%s\" has no transition table", trigger->tg_trigger->tgname));
+	/* A table of a template belongs to nobody. */
+	if (!tells_tenants_apart(RelationGetRelid(trigger->tg_relation), &tenant, &column))
+		return;
+	if (column == InvalidAttrNumber)
+		change(&tenant, metric, sign * tuplestore_tuple_count(rows));
+	else
+		change_each(trigger->tg_relation, rows, metric, sign);
 }
 
 /* tenancy.quota_count(): the trigger; its argument is the metric */
 TENANCY_FUNCTION(quota_count)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Tuplestorestate *rows;
-	pg_uuid_t tenant;
-	const char *metric;
-	Oid relid;
+	TriggerEvent event = CALLED_AS_TRIGGER(fcinfo) ? trigger->tg_event : 0;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1)
+	bool is_row = (event & TRIGGER_EVENT_ROW) != 0;
+	bool is_after = TRIGGER_FIRED_AFTER(event);
+
+	/* After inserting and deleting, before truncating, and before a row is updated. */
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1 ||
+		is_row != TRIGGER_FIRED_BY_UPDATE(event) ||
+		is_after != (TRIGGER_FIRED_BY_INSERT(event) || TRIGGER_FIRED_BY_DELETE(event)))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("quota_count() is a trigger AFTER … FOR EACH STATEMENT, with a metric"),
-				errhint("quota_count_table() makes it."));
-	metric = trigger->tg_trigger->tgargs[0];
-	relid = RelationGetRelid(trigger->tg_relation);
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
-	{
-		give_back_all(relid, metric);
-		PG_RETURN_POINTER(NULL);
-	}
-	rows = TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? trigger->tg_oldtable : trigger->tg_newtable;
-	if (rows == NULL)
-		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("trigger \"%s\" has no transition table", trigger->tg_trigger->tgname));
-	switch (registry_relation_scope(relid, &tenant))
-	{
-		case SCOPE_TENANT:
-			change(&tenant, metric, tuplestore_tuple_count(rows), trigger->tg_event);
-			break;
-		case SCOPE_SHARED:
-			/* In a context row security lets through rows of its tenant alone. */
-			if (context_tenant() != NULL)
-				change(context_tenant(), metric, tuplestore_tuple_count(rows), trigger->tg_event);
-			else
-				change_each(trigger, rows, metric);
-			break;
-		case SCOPE_NONE:
-		case SCOPE_UNFILTERED:
-			break; /* of a template */
-	}
+				errmsg("quota_count() is not called as quota_count_table() makes its triggers"));
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a row of table \"%s\" cannot move to another tenant",
+					   RelationGetRelationName(trigger->tg_relation)),
+				errdetail("The rows of each tenant are counted."),
+				errhint("Delete it, and insert it for the other tenant."));
+	if (TRIGGER_FIRED_BY_TRUNCATE(event))
+		before_truncate(RelationGetRelid(trigger->tg_relation), trigger->tg_trigger->tgargs[0]);
+	else
+		on_statement(trigger, trigger->tg_trigger->tgargs[0]);
 	PG_RETURN_POINTER(NULL);
-}
-
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-static void
-make_triggers(Oid relid, const char *metric)
-{
-	static const struct
-	{
-		const char *event;
-		const char *suffix;
-		const char *transition;
-	} events[] = {
-		{"INSERT", "insert", " REFERENCING NEW TABLE AS added"},
-		{"DELETE", "delete", " REFERENCING OLD TABLE AS removed"},
-		{"TRUNCATE", "truncate", ""},
-	};
-	char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-											get_rel_name(relid));
-	GateScope scope;
-
-	gate_enter(&scope, owner_of(relid), "pg_catalog");
-	for (int i = 0; i < lengthof(events); i++)
-		gate_run_text(psprintf("CREATE OR REPLACE TRIGGER " TRIGGER_NAME "_%s AFTER %s ON %s%s"
-							   " FOR EACH STATEMENT EXECUTE FUNCTION tenancy.quota_count(%s)",
-							   events[i].suffix, events[i].event, name, events[i].transition,
-							   quote_literal_cstr(metric)));
-	gate_leave(&scope);
-}
-
-/* quota_count_table(metric text, relation regclass) → regclass */
-TENANCY_FUNCTION(quota_count_table)
-{
-	char *metric = required_text(fcinfo, 0, "metric");
-	Oid relid;
-	GateRows *rows;
-	ListCell *cell;
-	int count = 0;
-
-	require_argument(fcinfo, 1, "relation");
-	context_require_none("counting a table");
-	relid = PG_GETARG_OID(1);
-	if (get_rel_relkind(relid) != RELKIND_RELATION &&
-		get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				errmsg("relation %u is not a table", relid));
-	if (!compat_owns_relation(relid, GetUserId()))
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be owner of table \"%s\"", get_rel_name(relid)));
-	rows = gate_run(&count_metric, EXPECT_AT_MOST_ONE, gate_text(metric));
-	if (rows->count == 0 || !row_bool(rows, 0, 0))
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("metric \"%s\" does not exist, or is no level", metric),
-				errhint("metric_create(…, aggregation => 'max', carries_over => true) makes one."));
-	foreach (cell, find_all_inheritors(relid, ShareRowExclusiveLock, NULL))
-	{
-		make_triggers(lfirst_oid(cell), metric);
-		count++;
-	}
-	PG_RETURN_OID(relid);
 }

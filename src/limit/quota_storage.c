@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/extension.h"
 #include "catalog/gate.h"
-#include "context/context.h"
 #include "job/kind.h"
 #include "limit/quota.h"
 #include "meter/meter.h"
@@ -25,18 +23,13 @@ GATE_LATEST(storage_measured,
 			UUIDARRAYOID);
 
 void
-quota_check_write(void)
+quota_check_storage(const pg_uuid_t *tenant)
 {
-	const pg_uuid_t *tenant = context_tenant();
-	const Quota *quota;
+	const Quota *quota = quota_find(tenant, STORAGE_METRIC);
 	QuotaKey key;
 	int64 used;
 
-	/* What the gate writes for us is no storage of the tenant's. */
-	if (tenant == NULL || InSecurityRestrictedOperation() || GetUserId() == extension_owner())
-		return;
-	quota = quota_find(tenant, STORAGE_METRIC);
-	if (quota == NULL || quota->hard == QUOTA_NONE)
+	if (likely(quota == NULL || quota->hard == QUOTA_NONE))
 		return;
 	quota_make_key(&key, tenant, STORAGE_METRIC);
 	/* Also before refusing: what was deleted since makes room. */

@@ -21,10 +21,13 @@
 #include "core/money.h"
 #include "core/state.h"
 #include "limit/quota.h"
+#include "limit/refusal.h"
 #include "limit/resource.h"
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+
+#define MAX_CONNECTIONS 262143 /* PostgreSQL's own limit */
 
 static const char *const resources[] = {"connections", "cpu_seconds_per_minute", "memory_mb",
 										"storage_gb"};
@@ -130,7 +133,6 @@ resource_limits(const pg_uuid_t *tenant)
 	ResourceLimits *found = tenant_cache_find(&known, tenant);
 	GateRows *rows;
 	Numeric cpu = NULL;
-	int32 connections = -1;
 
 	if (likely(found != NULL))
 		return found;
@@ -140,12 +142,10 @@ resource_limits(const pg_uuid_t *tenant)
 		Jsonb *limits = row_jsonb(rows, 0, 0);
 
 		cpu = json_numeric(limits, "cpu_seconds_per_minute");
-		connections = json_int32(limits, "connections", -1);
 	}
 	found = tenant_cache_add(&known, tenant);
 	if (rows->count == 1)
 		strlcpy(found->slug, row_text(rows, 0, 1), sizeof(found->slug));
-	found->connections = connections;
 	found->has_cpu = cpu != NULL;
 	if (cpu != NULL)
 		found->cpu_ns_per_minute = DatumGetInt64(DirectFunctionCall1(
@@ -157,14 +157,25 @@ resource_limits(const pg_uuid_t *tenant)
 static void
 admit(const pg_uuid_t *tenant)
 {
-	const ResourceLimits *limits = resource_limits(tenant);
+	const Quota *quota = quota_find(tenant, QUOTA_CONNECTIONS);
+	int64 most = quota == NULL || quota->hard == QUOTA_NONE ? -1 : quota->hard / QUOTA_UNIT;
+	bool is_free = context_claim(tenant, (int) Min(most, MAX_CONNECTIONS));
+	int64 used;
+	QuotaKey key;
 
-	if (likely(limits->connections < 0))
+	if (likely(quota == NULL))
 		return;
-	if (context_count_sessions(tenant) >= limits->connections)
-		ereport(ERROR, errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-				errmsg("too many connections for tenant \"%s\"", registry_slug(tenant)),
-				errdetail("Its allocation allows %d at once.", limits->connections));
+	/* The thresholds of warnings are looked at (quota_watch.c). */
+	used = context_count_sessions(tenant) * QUOTA_UNIT;
+	quota_make_key(&key, tenant, QUOTA_CONNECTIONS);
+	quota_set_used(&key, used);
+	if (is_free)
+		return;
+	refusal_note(tenant, REFUSED_CONNECTION, QUOTA_CONNECTIONS, used, quota->hard, QUOTA_UNIT);
+	ereport(ERROR, errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+			errmsg("too many connections for tenant \"%s\"", registry_slug(tenant)),
+			errdetail("At most " INT64_FORMAT " sessions may be in it at once.", most),
+			errhint("The limit of \"%s\" comes from %s.", quota->metric, quota->source));
 }
 
 /* The document of requests or limits. */
@@ -402,6 +413,7 @@ void
 resource_init(void)
 {
 	cpu_init();
+	refusal_init();
 	state_machine_register(&allocation_states);
 	context_set_admission(admit);
 }

@@ -15,7 +15,6 @@ typedef struct ResourceLimits
 	char slug[64];
 	bool has_cpu;
 	int64 cpu_ns_per_minute;
-	int32 connections; /* -1: no limit */
 } ResourceLimits;
 
 /* Kept by the backend until an allocation changes. */

@@ -135,6 +135,20 @@ CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON tenancy.quota_limit FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.quota_limit ENABLE ALWAYS TRIGGER registry_changed;
 
+CREATE TABLE tenancy.quota_table (
+    schema_name     name NOT NULL,
+    table_name      name NOT NULL,
+    metric          text NOT NULL,
+    counted_at      timestamptz NOT NULL,
+    CONSTRAINT quota_table_pkey PRIMARY KEY (schema_name, table_name),
+    CONSTRAINT quota_table_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
+);
+COMMENT ON TABLE tenancy.quota_table IS
+'Names of the tables that quota_count_table() was told to count: a tenant''s table that takes the name of one, or of one of its template, is counted, too. Kept until quota_uncount_table().';
+REVOKE ALL ON tenancy.quota_table FROM PUBLIC;
+GRANT SELECT ON tenancy.quota_table TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.quota_table', '');
+
 CREATE TYPE tenancy.quota_result AS (
     allowed             boolean,
     resource            text,
@@ -144,10 +158,11 @@ CREATE TYPE tenancy.quota_result AS (
     remaining           numeric,
     percent             numeric,
     resets_at           timestamptz,
-    reason              text
+    reason              text,
+    "limit"             numeric
 );
 COMMENT ON TYPE tenancy.quota_result IS
-'What quota_check() says, in the unit of the metric: soft and hard are null for no limit, percent is of the hard one or else of the soft one, resets_at is null for a level.';
+'What quota_check() says, in the unit of the metric: soft and hard are null for no limit, percent is of the hard one or else of the soft one, resets_at is null for a level, reason says what the answer comes from, limit is the hard one, else the soft one, else -1: unlimited.';
 
 CREATE TABLE tenancy.quota_event (
     tenant_id           uuid NOT NULL,

@@ -17,7 +17,7 @@ typedef struct SharedTableState
 	pg_atomic_uint64 refused_count;
 } SharedTableState;
 
-static SharedTable *tables[8];
+static SharedTable *tables[32];
 static int table_count = 0;
 
 static int

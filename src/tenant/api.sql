@@ -49,7 +49,7 @@ RETURNS tenancy.tenant
 AS 'MODULE_PATHNAME', 'tenancy_tenant_suspend'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tenant_suspend(@extschema@.regtenant, text) IS
-'Suspends an active tenant: it cannot be entered until tenant_resume(). tenant: slug or id. reason: for the record. Result: the row. Errors: 55000 in another state; 42704 unknown tenant. Rights: tenancy_admin.';
+'Suspends an active tenant: until tenant_resume() its sessions read and delete, and nothing else (55000); with tenancy.suspended_access = none it cannot be entered. tenant: slug or id. reason: for the record. Result: the row. Errors: 55000 in another state; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.tenant_suspend(@extschema@.regtenant, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_suspend(@extschema@.regtenant, text) TO tenancy_admin;
 

@@ -99,7 +99,13 @@ like "$(as acme_bi "SELECT * FROM note")" 42501 "a bound login that got rights l
 sql "REVOKE pg_read_all_data FROM acme_bi" >/dev/null
 is "$(as acme_bi "SELECT body FROM note")" "of acme" "until they are taken away"
 sql "SELECT slug FROM tenant_suspend('acme', 'unpaid')" >/dev/null
-like "$(as acme_login "SELECT * FROM note")" '55000' "a suspended tenant's login does nothing"
+is "$(as acme_login "SELECT count(*) FROM note")" 1 "a suspended tenant's login reads"
+like "$(as acme_login "UPDATE note SET body = body")" '55000.*suspended' "and changes nothing"
+like "$(as acme_login "CREATE TEMP TABLE x ()")" '55000.*suspended' "nor defines anything"
+sql "ALTER SYSTEM SET tenancy.suspended_access = 'none'" >/dev/null
+sql "SELECT pg_reload_conf()" >/dev/null
+wait_for 10 "SHOW tenancy.suspended_access" none
+like "$(as acme_login "SELECT * FROM note")" '55000' "unless it is told to keep it out altogether"
 sql "SELECT slug FROM tenant_resume('acme')" >/dev/null
 is "$(as acme_login "SELECT count(*) FROM note")" 1 "and works again when it is resumed"
 
