@@ -339,6 +339,21 @@ cpu_budget_used(const pg_uuid_t *tenant)
 	return used;
 }
 
+static void
+forget(void *pointer, void *argument)
+{
+	CpuEntry *entry = pointer;
+
+	if (entry->key.database == *(Oid *) argument)
+		shared_table_remove(&entries, &entry->key);
+}
+
+void
+cpu_forget(Oid database)
+{
+	shared_table_scan(&entries, LW_EXCLUSIVE, forget, &database);
+}
+
 void
 cpu_init(void)
 {

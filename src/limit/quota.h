@@ -125,6 +125,9 @@ extern void quota_transaction_event(XactEvent event);
 extern void quota_subtransaction_event(SubXactEvent event, SubTransactionId self,
 									   SubTransactionId parent);
 
+/* The database is gone. */
+extern void quota_forget(Oid database);
+
 /* In the postmaster, from _PG_init. */
 extern void quota_init(void);
 extern void quota_event_init(void);

@@ -9,8 +9,8 @@
  * events.  How many sessions a tenant has is asked when it is wanted.
  *
  * Lock rules.  An entry is looked at and changed under the exclusive lock of its partition,
- * for a few instructions; nothing raises meanwhile.  Entries are never removed, so that one that
- * was found may be looked at by a signal handler.
+ * for a few instructions; nothing raises meanwhile.  Entries are removed with their database
+ * alone, so that a session may keep a pointer to one of its own, for its signal handler.
  */
 #include "postgres.h"
 
@@ -280,10 +280,53 @@ quota_note_changed(const QuotaKey *key)
 	LWLockRelease(lock);
 }
 
+/*
+ * What a job has taken to work on, until its transaction commits: where it does not, it is there
+ * again for the next.  In TopMemoryContext.
+ */
+static struct
+{
+	QuotaKey *keys;
+	int count;
+	bool is_written; /* else is_changed */
+} taken;
+
+static void
+note_taken(const QuotaKey *keys, int count, bool is_written)
+{
+	if (count == 0)
+		return;
+	taken.keys = MemoryContextAlloc(TopMemoryContext, sizeof(QuotaKey) * count);
+	memcpy(taken.keys, keys, sizeof(QuotaKey) * count);
+	taken.is_written = is_written;
+	taken.count = count;
+}
+
+static void
+settle_taken(bool is_commit)
+{
+	for (int i = 0; i < taken.count && !is_commit; i++)
+	{
+		LWLock *lock;
+		QuotaEntry *entry = shared_table_find(&entries, &taken.keys[i], LW_EXCLUSIVE, &lock);
+
+		if (entry == NULL)
+			continue;
+		if (taken.is_written)
+			entry->is_written = true;
+		else
+			entry->is_changed = true;
+		LWLockRelease(lock);
+	}
+	if (taken.count > 0)
+		pfree(taken.keys);
+	taken.count = 0;
+}
+
 typedef struct Written
 {
 	Oid database;
-	pg_uuid_t *tenants; /* NULL: only counts */
+	QuotaKey *keys; /* NULL: only counts */
 	int count;
 	int max;
 } Written;
@@ -297,9 +340,9 @@ visit_written(void *pointer, void *argument)
 	if (!entry->is_written || entry->key.database != written->database ||
 		written->count == written->max)
 		return;
-	if (written->tenants != NULL)
+	if (written->keys != NULL)
 	{
-		written->tenants[written->count] = entry->key.tenant;
+		written->keys[written->count] = entry->key;
 		entry->is_written = false;
 	}
 	written->count++;
@@ -308,9 +351,12 @@ visit_written(void *pointer, void *argument)
 int
 quota_take_written(Oid database, pg_uuid_t *tenants, int max)
 {
-	Written written = {.database = database, .tenants = tenants, .max = max};
+	Written written = {.database = database, .keys = palloc_array(QuotaKey, max), .max = max};
 
 	shared_table_scan(&entries, LW_EXCLUSIVE, visit_written, &written);
+	for (int i = 0; i < written.count; i++)
+		tenants[i] = written.keys[i].tenant;
+	note_taken(written.keys, written.count, true);
 	return written.count;
 }
 
@@ -376,12 +422,17 @@ QuotaKnown *
 quota_take_changed(Oid database, int *count)
 {
 	KnownState state = {.database = database};
+	QuotaKey *keys;
 
 	/* Entries that come while we read can wait for the next look. */
 	state.capacity = shared_table_entry_count(&entries) + 64;
 	state.known = palloc_array(QuotaKnown, state.capacity);
 	shared_table_scan(&entries, LW_EXCLUSIVE, copy_known, &state);
 	*count = state.count;
+	keys = palloc_array(QuotaKey, Max(state.count, 1));
+	for (int i = 0; i < state.count; i++)
+		keys[i] = state.known[i].key;
+	note_taken(keys, state.count, false);
 	return state.known;
 }
 
@@ -440,6 +491,7 @@ quota_transaction_event(XactEvent event)
 			foreach (cell, pending)
 				apply(lfirst(cell), event == XACT_EVENT_COMMIT);
 			pending = NIL;
+			settle_taken(event == XACT_EVENT_COMMIT);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			foreach (cell, pending)
@@ -582,6 +634,21 @@ quota_measure(const pg_uuid_t *tenant, const char *metric, bool is_level)
 	}
 	use.used -= own_given_back(&key);
 	return use;
+}
+
+static void
+forget(void *pointer, void *argument)
+{
+	QuotaEntry *entry = pointer;
+
+	if (entry->key.database == *(Oid *) argument)
+		shared_table_remove(&entries, &entry->key);
+}
+
+void
+quota_forget(Oid database)
+{
+	shared_table_scan(&entries, LW_EXCLUSIVE, forget, &database);
 }
 
 void

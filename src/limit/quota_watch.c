@@ -3,50 +3,126 @@
  *		Telling, once a threshold and period, that a quota is being used up.
  *
  * Looks at what shared memory knows, that is at tenants that have used something or were asked
- * about since the server started.
+ * about since the server started.  A sum passes a threshold once a month; a level may pass one
+ * again once it was below it.
  */
 #include "postgres.h"
 
 #include "catalog/gate.h"
 #include "core/clock.h"
 #include "job/kind.h"
+#include "job/outbox.h"
 #include "limit/quota.h"
 
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #define LOOK_INTERVAL (10 * USECS_PER_SEC)
 
-static const int thresholds[] = {80, 100}; /* percent of the soft limit, else of the hard one */
+/* Percent of the soft limit, else of the hard one. */
+#define THRESHOLDS "(VALUES (80), (100))"
 
-GATE_STATEMENT(quota_event_insert,
-			   "INSERT INTO tenancy.quota_event AS e (tenant_id, metric, threshold_percent,"
-			   "    period_start, used, quota, recorded_at)"
-			   " SELECT $1, $2, $3, $4, $5::numeric / 1000000, $6::numeric / 1000000, $7"
-			   "  WHERE EXISTS (SELECT FROM tenancy.tenant t WHERE t.id = $1)"
-			   " ON CONFLICT (tenant_id, metric, threshold_percent, period_start) DO NOTHING",
-			   UUIDOID, TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID);
+static const EventType event_types[] = {
+	{"quota.warning", 1, "a tenant has used 80 or 100 percent of a quota"},
+};
 
-static int64
-tell(const QuotaKnown *known)
+#define KNOWN                                                                                      \
+	"unnest($1, $2, $3, $4, $5) AS k(tenant_id, metric, period_start, used, quota)"                \
+	" JOIN tenancy.tenant t ON t.id = k.tenant_id"
+
+/* A level that went below: its next rise is news. */
+GATE_STATEMENT(quota_event_clear,
+			   "UPDATE tenancy.quota_event e SET cleared_at = $6 FROM " KNOWN
+			   " WHERE e.tenant_id = k.tenant_id AND e.metric = k.metric AND e.cleared_at IS NULL"
+			   "   AND k.period_start = '2000-01-01 00:00+00'"
+			   "   AND k.used::numeric * 100 < k.quota::numeric * e.threshold_percent",
+			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+			   TIMESTAMPTZOID);
+GATE_STATEMENT(
+	quota_event_insert,
+	"INSERT INTO tenancy.quota_event AS e (tenant_id, metric, threshold_percent, period_start,"
+	"    used, quota, recorded_at)"
+	" SELECT k.tenant_id, k.metric, h.percent, k.period_start,"
+	"        pg_catalog.trim_scale(k.used::numeric / 1000000),"
+	"        pg_catalog.trim_scale(k.quota::numeric / 1000000), $6"
+	"   FROM " KNOWN " CROSS JOIN " THRESHOLDS " AS h(percent)"
+	"  WHERE k.used::numeric * 100 >= k.quota::numeric * h.percent"
+	"  ORDER BY k.tenant_id, k.metric, h.percent"
+	" ON CONFLICT (tenant_id, metric, threshold_percent, period_start) WHERE cleared_at IS NULL"
+	"    DO NOTHING"
+	" RETURNING e.tenant_id, pg_catalog.jsonb_build_object('metric', e.metric, 'threshold_percent',"
+	"    e.threshold_percent, 'period_start', e.period_start, 'used', e.used, 'quota', e.quota)",
+	UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID);
+
+typedef struct Columns
+{
+	int count;
+	Datum *tenants;
+	Datum *metrics;
+	Datum *period_starts;
+	Datum *used;
+	Datum *quotas;
+} Columns;
+
+static void
+add_known(Columns *columns, QuotaKnown *known)
 {
 	const Quota *quota = quota_find(&known->key.tenant, known->key.metric);
 	int64 limit;
-	int64 told = 0;
 
 	if (quota == NULL)
-		return 0;
+		return;
 	limit = quota->soft != QUOTA_NONE ? quota->soft : quota->hard;
 	if (limit == QUOTA_NONE || limit <= 0)
+		return;
+	columns->tenants[columns->count] = UUIDPGetDatum(&known->key.tenant);
+	columns->metrics[columns->count] = CStringGetTextDatum(known->key.metric);
+	columns->period_starts[columns->count] = TimestampTzGetDatum(known->period_start);
+	columns->used[columns->count] = Int64GetDatum(known->used);
+	columns->quotas[columns->count] = Int64GetDatum(limit);
+	columns->count++;
+}
+
+static void
+put_events(const GateRows *told)
+{
+	pg_uuid_t *tenants = palloc_array(pg_uuid_t, told->count);
+	const Jsonb **payloads = palloc_array(const Jsonb *, told->count);
+
+	for (int64 i = 0; i < told->count; i++)
+	{
+		tenants[i] = *row_uuid(told, i, 0);
+		payloads[i] = row_jsonb(told, i, 1);
+	}
+	outbox_put_many("quota.warning", tenants, payloads, (int) told->count);
+}
+
+static int64
+tell(QuotaKnown *known, int count)
+{
+	Size size = sizeof(Datum) * Max(count, 1);
+	Columns c = {0, palloc(size), palloc(size), palloc(size), palloc(size), palloc(size)};
+	NullableDatum now = gate_timestamptz(clock_now());
+	GateRows *told;
+
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		add_known(&c, &known[i]);
+	}
+	if (c.count == 0)
 		return 0;
-	for (int i = 0; i < lengthof(thresholds); i++)
-		if ((int128) known->used * 100 >= (int128) limit * thresholds[i])
-			told += gate_run(&quota_event_insert, EXPECT_ANY, gate_uuid(&known->key.tenant),
-							 gate_text(known->key.metric), gate_int32(thresholds[i]),
-							 gate_timestamptz(known->period_start), gate_int64(known->used),
-							 gate_int64(limit), gate_timestamptz(clock_now()))
-						->count;
-	return told;
+#define COLUMNS                                                                                    \
+	gate_array(c.tenants, c.count, UUIDOID), gate_array(c.metrics, c.count, TEXTOID),              \
+		gate_array(c.period_starts, c.count, TIMESTAMPTZOID),                                      \
+		gate_array(c.used, c.count, INT8OID), gate_array(c.quotas, c.count, INT8OID), now
+	gate_run(&quota_event_clear, EXPECT_ANY, COLUMNS);
+	told = gate_run(&quota_event_insert, EXPECT_ANY, COLUMNS);
+#undef COLUMNS
+	if (told->count > 0)
+		put_events(told);
+	return told->count;
 }
 
 /* Of this process, which is the database's one runner or a session that does its work. */
@@ -63,16 +139,9 @@ watch(void)
 {
 	int count;
 	QuotaKnown *known = quota_take_changed(MyDatabaseId, &count);
-	int64 told = 0;
 
 	looked_at = GetCurrentTimestamp();
-
-	for (int i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		told += tell(&known[i]);
-	}
-	return psprintf("{\"events\": " INT64_FORMAT "}", told);
+	return psprintf("{\"events\": " INT64_FORMAT "}", tell(known, count));
 }
 
 static const JobKind watch_job = {
@@ -87,4 +156,5 @@ void
 quota_watch_init(void)
 {
 	job_kind_register(&watch_job);
+	event_types_register(event_types, lengthof(event_types));
 }

@@ -77,13 +77,19 @@ rule_of(const RateEntry *entry)
 }
 
 static void
+remove_entry(RateEntry *entry)
+{
+	shared_table_remove(&rate_entries, &entry->key);
+}
+
+static void
 remove_expired(void *pointer, void *argument)
 {
 	RateEntry *entry = pointer;
 	RateRule rule = rule_of(entry);
 
 	if (rate_is_expired(&rule, state_of(entry), *(int64 *) argument))
-		shared_table_remove(&rate_entries, &entry->key);
+		remove_entry(entry);
 }
 
 static void
@@ -551,6 +557,21 @@ TENANCY_FUNCTION(rate_limit_enforce)
 	if (request.cost > 0)
 		note_change(&request);
 	PG_RETURN_DATUM(make_result(fcinfo, &request));
+}
+
+static void
+forget(void *pointer, void *argument)
+{
+	RateEntry *entry = pointer;
+
+	if (entry->key.database == *(Oid *) argument)
+		remove_entry(entry);
+}
+
+void
+rate_limit_forget(Oid database)
+{
+	shared_table_scan(&rate_entries, LW_EXCLUSIVE, forget, &database);
 }
 
 void

@@ -149,6 +149,21 @@ TENANCY_FUNCTION(refusal_read)
 	return (Datum) 0;
 }
 
+static void
+forget(void *pointer, void *argument)
+{
+	Refusal *entry = pointer;
+
+	if (entry->key.database == *(Oid *) argument)
+		shared_table_remove(&entries, &entry->key);
+}
+
+void
+refusal_forget(Oid database)
+{
+	shared_table_scan(&entries, LW_EXCLUSIVE, forget, &database);
+}
+
 void
 refusal_init(void)
 {

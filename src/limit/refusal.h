@@ -27,5 +27,8 @@ typedef enum RefusalKind
 extern void refusal_note(const pg_uuid_t *tenant, RefusalKind kind, const char *name, int64 used,
 						 int64 hard, int64 wanted);
 
+/* The database is gone. */
+extern void refusal_forget(Oid database);
+
 /* In the postmaster, from _PG_init. */
 extern void refusal_init(void);

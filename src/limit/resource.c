@@ -21,6 +21,7 @@
 #include "core/money.h"
 #include "core/state.h"
 #include "limit/quota.h"
+#include "limit/rate_limit.h"
 #include "limit/refusal.h"
 #include "limit/resource.h"
 
@@ -407,6 +408,15 @@ TENANCY_FUNCTION(tenant_sessions)
 {
 	tenant_require_visible(PG_GETARG_UUID_P(0));
 	PG_RETURN_INT32(context_count_sessions(PG_GETARG_UUID_P(0)));
+}
+
+void
+limits_forget(Oid database)
+{
+	cpu_forget(database);
+	quota_forget(database);
+	rate_limit_forget(database);
+	refusal_forget(database);
 }
 
 void

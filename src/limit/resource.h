@@ -37,6 +37,10 @@ extern void cpu_transaction_event(XactEvent event);
 /* How much of the budget is used: 1.0 is all of it; more is debt. */
 extern double cpu_budget_used(const pg_uuid_t *tenant);
 
+/* The database is gone: forget what shared memory knows of its limits. */
+extern void limits_forget(Oid database);
+extern void cpu_forget(Oid database);
+
 /* In the postmaster, from _PG_init. */
 extern void cpu_init(void);
 extern void resource_init(void);

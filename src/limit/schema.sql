@@ -172,13 +172,17 @@ CREATE TABLE tenancy.quota_event (
     used                numeric NOT NULL,
     quota               numeric NOT NULL,
     recorded_at         timestamptz NOT NULL,
-    CONSTRAINT quota_event_pkey PRIMARY KEY (tenant_id, metric, threshold_percent, period_start),
+    cleared_at          timestamptz,
+    CONSTRAINT quota_event_pkey PRIMARY KEY (tenant_id, metric, threshold_percent, period_start, recorded_at),
     CONSTRAINT quota_event_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id)
 );
 COMMENT ON TABLE tenancy.quota_event IS
-'Quotas of which 80 and 100 percent were used, once a threshold and period, within a minute. Kept for ever.';
+'Quotas of which 80 and 100 percent were used, once a threshold and period, and of a level again after it was below; within a minute. Each is also an event quota.warning. Kept for ever.';
 COMMENT ON COLUMN tenancy.quota_event.period_start IS 'the start of the month of a sum; 2000-01-01 for a level';
 COMMENT ON COLUMN tenancy.quota_event.quota IS 'the soft limit, else the hard one, in the unit of the metric, as it was';
+COMMENT ON COLUMN tenancy.quota_event.cleared_at IS 'when a level was found below the threshold again';
+CREATE UNIQUE INDEX quota_event_open_idx
+    ON tenancy.quota_event (tenant_id, metric, threshold_percent, period_start) WHERE cleared_at IS NULL;
 REVOKE ALL ON tenancy.quota_event FROM PUBLIC;
 GRANT SELECT ON tenancy.quota_event TO tenancy_admin, tenancy_app, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.quota_event', '');

@@ -75,7 +75,7 @@ static StateMachine tenant_states = {
 
 static const EventType event_types[] = {
 	{"tenant.activate", 1, "the tenant can be entered: it was created, resumed or undeleted"},
-	{"tenant.deactivate", 1, "the tenant can no longer be entered: it was suspended or deleted"},
+	{"tenant.deactivate", 1, "the tenant can no longer work: it was suspended or deleted"},
 	{"tenant.deprovision", 1, "the tenant and its data are gone"},
 };
 

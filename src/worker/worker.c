@@ -9,6 +9,7 @@
 #include "core/settings.h"
 #include "job/queue.h"
 #include "job/schedule.h"
+#include "limit/resource.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
 #include "worker/worker.h"
@@ -274,6 +275,7 @@ worker_after_utility(Node *statement, Oid database, bool is_done)
 	{
 		directory_remove(database);
 		meter_forget(database);
+		limits_forget(database);
 		return;
 	}
 	directory_resume(database);
