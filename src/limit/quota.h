@@ -119,6 +119,7 @@ typedef struct QuotaKnown
 } QuotaKnown;
 extern QuotaKnown *quota_take_changed(Oid database, int *count);
 extern bool quota_has_changed(Oid database);
+extern void quota_for_each_pending(void (*visit)(Oid database, void *state), void *state);
 extern void quota_note_changed(const QuotaKey *key);
 
 extern void quota_transaction_event(XactEvent event);

@@ -455,6 +455,30 @@ quota_has_changed(Oid database)
 	return state.count > 0;
 }
 
+typedef struct Visitor
+{
+	void (*visit)(Oid database, void *state);
+	void *state;
+} Visitor;
+
+static void
+visit_pending(void *pointer, void *argument)
+{
+	const QuotaEntry *entry = pointer;
+	const Visitor *visitor = argument;
+
+	if (entry->is_written || (entry->is_changed && entry->refreshed_at != 0))
+		visitor->visit(entry->key.database, visitor->state);
+}
+
+void
+quota_for_each_pending(void (*visit)(Oid database, void *state), void *state)
+{
+	Visitor visitor = {visit, state};
+
+	shared_table_scan(&entries, LW_SHARED, visit_pending, &visitor);
+}
+
 static void
 apply(const Pending *one, bool is_commit)
 {

@@ -42,4 +42,6 @@ extern void rate_state_load(void);
 /* A subject of a long period was counted. */
 extern void rate_state_note_change(void);
 
+extern void rate_state_for_each_pending(void (*visit)(Oid database, void *state), void *state);
+
 extern void rate_state_init(void);

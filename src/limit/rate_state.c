@@ -209,6 +209,15 @@ subject_column(const Saved *saved)
 }
 
 static bool
+is_unsaved(RateDatabase *entry)
+{
+	return pg_atomic_read_u64(&entry->changes) != pg_atomic_read_u64(&entry->saved_changes) &&
+		   clock_unix_milliseconds(GetCurrentTimestamp()) -
+				   (int64) pg_atomic_read_u64(&entry->saved_at_ms) >=
+			   SAVE_INTERVAL_MS;
+}
+
+static bool
 has_unsaved(Oid database)
 {
 	LWLock *lock;
@@ -217,12 +226,33 @@ has_unsaved(Oid database)
 
 	if (entry == NULL)
 		return false;
-	result = pg_atomic_read_u64(&entry->changes) != pg_atomic_read_u64(&entry->saved_changes) &&
-			 clock_unix_milliseconds(GetCurrentTimestamp()) -
-					 (int64) pg_atomic_read_u64(&entry->saved_at_ms) >=
-				 SAVE_INTERVAL_MS;
+	result = is_unsaved(entry);
 	LWLockRelease(lock);
 	return result;
+}
+
+typedef struct Visitor
+{
+	void (*visit)(Oid database, void *state);
+	void *state;
+} Visitor;
+
+static void
+visit_pending(void *pointer, void *argument)
+{
+	RateDatabase *entry = pointer;
+	const Visitor *visitor = argument;
+
+	if (is_unsaved(entry))
+		visitor->visit(entry->database, visitor->state);
+}
+
+void
+rate_state_for_each_pending(void (*visit)(Oid database, void *state), void *state)
+{
+	Visitor visitor = {visit, state};
+
+	shared_table_scan(&databases, LW_SHARED, visit_pending, &visitor);
 }
 
 static char *

@@ -21,6 +21,7 @@
 #include "core/money.h"
 #include "core/state.h"
 #include "limit/quota.h"
+#include "limit/rate_entry.h"
 #include "limit/rate_limit.h"
 #include "limit/refusal.h"
 #include "limit/resource.h"
@@ -417,6 +418,13 @@ limits_forget(Oid database)
 	quota_forget(database);
 	rate_limit_forget(database);
 	refusal_forget(database);
+}
+
+void
+limits_for_each_pending(void (*visit)(Oid database, void *state), void *state)
+{
+	quota_for_each_pending(visit, state);
+	rate_state_for_each_pending(visit, state);
 }
 
 void

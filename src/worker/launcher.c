@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "core/settings.h"
+#include "limit/resource.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
 #include "worker/worker.h"
@@ -187,6 +188,7 @@ dispatch(void)
 
 	pending.oids = palloc(sizeof(Oid) * pending.capacity);
 	meter_for_each_pending(note_pending, &pending);
+	limits_for_each_pending(note_pending, &pending);
 	for (int i = 0; i < pending.count; i++)
 		(void) directory_note_due(pending.oids[i], DUE_NEVER);
 	entries = directory_read(&count);
@@ -208,6 +210,7 @@ dispatch(void)
 		{
 			directory_remove(entries[i].database);
 			meter_forget(entries[i].database);
+			limits_forget(entries[i].database);
 		}
 		if (state != DATABASE_OPEN)
 			continue;
