@@ -40,7 +40,8 @@ extern double cpu_budget_used(const pg_uuid_t *tenant);
 /* The database is gone: forget what shared memory knows of its limits. */
 extern void limits_forget(Oid database);
 
-/* Visit every database with something to tell, to measure or to save; as meter_for_each_pending(). */
+/* Visit every database with something to tell, to measure or to save; as meter_for_each_pending().
+ */
 extern void limits_for_each_pending(void (*visit)(Oid database, void *state), void *state);
 extern void cpu_forget(Oid database);
 

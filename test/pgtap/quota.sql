@@ -165,9 +165,9 @@ SELECT results_eq($$SELECT slug, kind, name FROM resource_enforce('qt-a')$$, $$S
 SELECT quota_set('qt-a', 'plugins', NULL, 4) \g /dev/null
 SELECT results_eq($$SELECT slug, kind, name, used, hard FROM resource_enforce('qt-a')$$, $$VALUES ('qt-a', 'quota', 'plugins', 4::numeric, 4::numeric)$$, 'resource_enforce() names what is');
 SELECT pg_temp.watch(3) \g /dev/null
--- at 4 of 5 the first threshold may have been told before the quota was 4
-SELECT results_eq($$SELECT t.slug, metric, threshold_percent, used FROM tenancy.quota_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE metric = 'plugins' ORDER BY 1, 3$$,
-    $$VALUES ('qt-a', 'plugins', 80, 4::numeric), ('qt-a', 'plugins', 100, 4), ('qt-b', 'plugins', 80, 19)$$, 'thresholds are told');
+-- how much was used depends on when somebody looked
+SELECT results_eq($$SELECT t.slug, metric, threshold_percent FROM tenancy.quota_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE metric = 'plugins' ORDER BY 1, 3$$,
+    $$VALUES ('qt-a', 'plugins', 80), ('qt-a', 'plugins', 100), ('qt-b', 'plugins', 80)$$, 'thresholds are told');
 SELECT is((SELECT count(*) FROM tenancy.outbox_event WHERE type = 'quota.warning' AND payload ->> 'metric' = 'plugins'), 3::bigint, 'and each is an event');
 DELETE FROM qt_plugin WHERE id > 3;
 SELECT quota_check('qt-a', 'plugins') \g /dev/null
