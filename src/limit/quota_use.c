@@ -20,7 +20,6 @@
 #include "core/id.h"
 #include "core/settings.h"
 #include "limit/quota.h"
-#include "meter/meter.h"
 #include "shmem/table.h"
 
 #include "miscadmin.h"

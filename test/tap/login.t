@@ -68,7 +68,7 @@ is "$(sql "SET $parallel = on; SELECT current_tenant() IS NULL")" t "and no tena
 is "$(as acme_login "SELECT count(*) FROM pg_class WHERE relname = 'note'")" 1 "own_catalog: one table of that name"
 is "$(as acme_bi "SELECT count(*) >= 3 FROM pg_class WHERE relname = 'note'")" t "without it: all of them"
 is "$(as acme_login "SELECT count(*) FROM pg_indexes WHERE indexname = 'note_body'" "SELECT count(*) FROM information_schema.columns WHERE table_name = 'note'" \
-	"SELECT count(*) FROM pg_namespace WHERE nspname = '$globex'" "SELECT count(*) FROM pg_attribute WHERE attrelid::regclass::text LIKE '%note'" \
+	"SELECT count(*) FROM pg_namespace WHERE nspname = '$globex'" "SELECT count(*) FROM pg_attribute WHERE attrelid::regclass::text LIKE 'note'" \
 	"WITH c AS (SELECT oid FROM pg_class WHERE relname = 'note') SELECT count(*) FROM c" "SELECT count(*) FROM (VALUES (1)) v WHERE EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = '$globex')")" "1
 2
 0
