@@ -122,18 +122,10 @@ typedef struct Contract
 	int32 next_number;
 	TimestampTz next_end;
 	TimestampTz next_full_start;
-<<<<<<< HEAD
 	char *pause_mode;         /* NULL when it is not paused */
 	const char *state;        /* after the bill */
 	bool has_advance;         /* after the bill */
 	TimestampTz usage_cutoff; /* of the last bill; DT_NOEND for none */
-=======
-	char *pause_mode;     /* NULL when it is not paused */
-	const char *state;    /* after the bill */
-	bool has_advance;     /* after the bill */
-	pg_uuid_t last_cycle; /* for late usage */
-	TimestampTz usage_cutoff;
->>>>>>> 5236a81 (Follow usage events to their floor)
 } Contract;
 
 typedef struct BillLine

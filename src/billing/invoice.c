@@ -103,11 +103,7 @@ GATE_STATEMENT(
 GATE_STATEMENT(items_give_back,
 			   "UPDATE tenancy.invoice_item SET invoice_id = NULL WHERE invoice_id = $1", UUIDOID);
 GATE_STATEMENT(
-<<<<<<< HEAD
 	pending_insert,
-=======
-	item_insert,
->>>>>>> 5236a81 (Follow usage events to their floor)
 	"INSERT INTO tenancy.invoice_item AS i (id, tenant_id, currency, description, quantity,"
 	"    unit_price, tax_rates, period_start, period_end, created_at)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING i",

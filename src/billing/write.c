@@ -103,7 +103,6 @@ GATE_STATEMENT(
 	"   SET state = u.state, plan = u.plan, price_version = u.price_version,"
 	"       billing_period = u.billing_period, anchor = u.anchor,"
 	"       period_number = u.period_number, period_start = u.period_start,"
-<<<<<<< HEAD
 	"       period_end = u.period_end, bills_at = u.bills_at, has_advance = u.has_advance,"
 	"       usage_cutoff = u.usage_cutoff"
 	"  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
@@ -113,15 +112,6 @@ GATE_STATEMENT(
 	UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
 	INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,
 	TIMESTAMPTZARRAYOID);
-=======
-	"       period_end = u.period_end, bills_at = u.bills_at, has_advance = u.has_advance"
-	"  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-	"    AS u(id, state, plan, price_version, billing_period, anchor, period_number,"
-	"         period_start, period_end, bills_at, has_advance)"
-	" WHERE s.id = u.id",
-	UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-	INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID);
->>>>>>> 5236a81 (Follow usage events to their floor)
 GATE_STATEMENT(
 	subscription_pause_over,
 	"UPDATE tenancy.subscription SET pause_mode = NULL, paused_at = NULL, resumes_at = NULL,"
@@ -479,11 +469,7 @@ move_on(Batch *batch)
 {
 	static const Oid types[] = {UUIDOID,        TEXTOID,        TEXTOID, INT4OID,
 								TEXTOID,        TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
-<<<<<<< HEAD
 								TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID};
-=======
-								TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID};
->>>>>>> 5236a81 (Follow usage events to their floor)
 	Table table;
 
 	table_begin(&table, types, lengthof(types));
