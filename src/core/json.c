@@ -366,6 +366,16 @@ json_element_text(const Jsonb *array, int index)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+Numeric
+json_element_numeric(const Jsonb *array, int index)
+{
+	JsonbValue *value = getIthJsonbValueFromContainer((JsonbContainer *) &array->root, index);
+
+	if (value == NULL || value->type != jbvNumeric)
+		return NULL;
+	return DatumGetNumericCopy(NumericGetDatum(value->val.numeric));
+}
+
 Jsonb *
 json_parse(const char *text)
 {

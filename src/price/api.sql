@@ -205,3 +205,23 @@ LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION tenancy.dunning_is_due(numeric, numeric, integer, integer, integer, integer) IS
 'Whether a dunning campaign asks for payment now. overdue, threshold: in one currency. attempts, max_attempts: made so far, and at most. days_since_last: since the last attempt, of no meaning before the first. days_between: more than so many must pass. Errors: 22003 a number that is not finite. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION tenancy.dunning_is_due(numeric, numeric, integer, integer, integer, integer) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.pricing_rate(
+    pricing jsonb, usage jsonb DEFAULT '{}', limits jsonb DEFAULT '{}', seats numeric DEFAULT 1,
+    part numeric DEFAULT 1, whole numeric DEFAULT 1, is_first boolean DEFAULT true,
+    OUT line integer, OUT charge text, OUT kind text, OUT description text, OUT metric text, OUT unit text,
+    OUT quantity numeric, OUT unit_price numeric, OUT amount numeric, OUT exact numeric)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_pricing_rate'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.pricing_rate(jsonb, jsonb, jsonb, numeric, numeric, numeric, boolean) IS
+'The lines that a pricing makes of one period, before discounts and taxes. pricing: as for plan_create(). usage: by metric a quantity, or an object of quantity, values (of transactions, or changes of a level), parts (of the changes that fall to the period) and billed (an amount billed before). limits: of the plan. seats: of the subscription. part, whole: how much of the period is billed. is_first: whether it is the first one, which bears what is billed once. Result: one row a line: charge (null for the commitment of the whole pricing), kind (charge, minimum), amount rounded, and exact. Errors: 22023 naming the path of the first fault; 22003 a number that is not finite. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.pricing_rate(jsonb, jsonb, jsonb, numeric, numeric, numeric, boolean) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.document_number(series text, number bigint, width integer)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_document_number'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.document_number(text, bigint, integer) IS
+'The number of a document as it is printed: INV-000001. series: what it begins with. number: from 1. width: digits at least, 1 to 18; a larger number has as many as it needs. Errors: 22023. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.document_number(text, bigint, integer) TO PUBLIC;

@@ -246,3 +246,9 @@ credit_note_calculate(CreditNote *note)
 	}
 	note->total = numeric_plus(numeric_minus(note->subtotal, note->discount), note->tax);
 }
+
+char *
+document_number(const char *series, int64 number, int width)
+{
+	return psprintf("%s-%0*lld", series, width, (long long) number);
+}

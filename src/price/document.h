@@ -163,3 +163,6 @@ typedef struct CreditNote
 
 /* 22023 where more would be credited than is left of a line. */
 extern void credit_note_calculate(CreditNote *note);
+
+/* "INV-000042": a series, and a number of so many digits at least. */
+extern char *document_number(const char *series, int64 number, int width);

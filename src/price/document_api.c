@@ -449,3 +449,17 @@ TENANCY_FUNCTION(credit_note_calculate)
 	credit_note_calculate(&note);
 	PG_RETURN_JSONB_P(note_result(&note));
 }
+
+/* tenancy.document_number(series text, number bigint, width integer) → text */
+TENANCY_FUNCTION(document_number)
+{
+	char *series = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int64 number = PG_GETARG_INT64(1);
+	int32 width = PG_GETARG_INT32(2);
+
+	if (number < 1 || width < 1 || width > 18)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid number " INT64_FORMAT " of %d digits", number, width),
+				errhint("Numbers begin with 1 and have 1 to 18 digits."));
+	PG_RETURN_TEXT_P(cstring_to_text(document_number(series, number, width)));
+}
