@@ -18,6 +18,7 @@
 #include "limit/rate_limit.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
+#include "payment/payment.h"
 #include "tenant/tenant.h"
 #include "worker/worker.h"
 
@@ -56,6 +57,7 @@ _PG_init(void)
 	resource_init();
 	credit_init();
 	billing_init();
+	payment_init();
 	worker_init();
 	hooks_install();
 }
