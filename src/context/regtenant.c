@@ -21,7 +21,7 @@
 #include "utils/acl.h"
 
 static bool
-is_control_plane(Oid user)
+find_control_plane(Oid user)
 {
 	static const char *const groups[] = {"tenancy_admin", "tenancy_app", "tenancy_auditor",
 										 TENANCY_OWNER};
@@ -36,6 +36,23 @@ is_control_plane(Oid user)
 			return true;
 	}
 	return false;
+}
+
+/* The last answer, until a role changes. */
+static bool
+is_control_plane(Oid user)
+{
+	static Oid known_user = InvalidOid;
+	static uint64 known_generation;
+	static bool is_known_member;
+	uint64 generation = registry_generation();
+
+	if (likely(known_user == user && known_generation == generation))
+		return is_known_member;
+	is_known_member = find_control_plane(user);
+	known_generation = generation;
+	known_user = user;
+	return is_known_member;
 }
 
 bool

@@ -242,6 +242,22 @@ find_word(const char *const *words, int count, const char *word)
 	elog(ERROR, "unexpected word \"%s\"", word);
 }
 
+/* As draft-ietf-httpapi-ratelimit-headers-10 has them: items of an RFC 9651 list. */
+static void
+put_items(RatePolicy *policy)
+{
+	int64 period_s = (policy->rule.period_ns + 999999999) / 1000000000;
+
+	policy->policy_item = policy->rule.algorithm == RATE_CONCURRENCY
+							  ? psprintf("\"%s\";q=" INT64_FORMAT ";qu=\"concurrent-requests\"",
+										 policy->name, policy->rule.quota)
+							  : psprintf("\"%s\";q=" INT64_FORMAT ";w=" INT64_FORMAT, policy->name,
+										 policy->rule.quota, period_s);
+	policy->policy_item_length = strlen(policy->policy_item);
+	policy->state_item = psprintf("\"%s\";r=", policy->name);
+	policy->state_item_length = strlen(policy->state_item);
+}
+
 static void
 read_row(RatePolicy *policy, const GateRows *rows, int64 i)
 {
@@ -255,6 +271,7 @@ read_row(RatePolicy *policy, const GateRows *rows, int64 i)
 	policy->rule.burst = row_int64(rows, i, 7);
 	policy->is_shadow = row_bool(rows, i, 8);
 	policy->is_closed_full = row_bool(rows, i, 9);
+	put_items(policy);
 }
 
 const RatePolicies *

@@ -26,6 +26,12 @@ typedef struct RatePolicy
 	RateRule rule;
 	bool is_shadow;      /* counts, and denies nothing */
 	bool is_closed_full; /* denies where there is no room to count */
+
+	/* Of the header fields: the policy's item of the one, and how the other's begins. */
+	char *policy_item; /* "name";q=100;w=60 */
+	int policy_item_length;
+	char *state_item; /* "name";r= */
+	int state_item_length;
 } RatePolicy;
 
 typedef struct RatePolicies

@@ -33,6 +33,9 @@ typedef struct RateEntry
 
 extern SharedTable rate_entries;
 
+/* Say whose an entry is, one just made or found, under its exclusive lock. */
+extern void rate_entry_introduce(RateEntry *entry, const RateEntry *new);
+
 /* Periods that survive a restart. */
 #define RATE_LONG_PERIOD_NS (INT64CONST(3600) * 1000000000)
 

@@ -19,15 +19,21 @@
 #include "context/regtenant.h"
 #include "core/clock.h"
 #include "core/function.h"
+#include "core/id.h"
 #include "core/settings.h"
 #include "limit/policy.h"
 #include "limit/rate_entry.h"
+#include "limit/quota.h"
 #include "limit/rate_limit.h"
+#include "limit/refusal.h"
 #include "shmem/shmem.h"
 #include "shmem/table.h"
 
 #include "access/htup_details.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
 #include "utils/memutils.h"
 
 #include <sodium.h>
@@ -35,6 +41,7 @@
 #define MATCHING_POLICIES 64
 #define LONGEST_ENDPOINT 2048
 #define LONGEST_USER 1024
+#define LONGEST_NUMBER 21 /* of 64 bits, with its sign */
 
 static int
 entry_capacity(void)
@@ -76,9 +83,65 @@ rule_of(const RateEntry *entry)
 	return (RateRule){.algorithm = entry->algorithm, .quota = 1, .period_ns = entry->period_ns};
 }
 
+/* How many entries tenants have, by a hash of the tenant; and when room may be made again. */
+#define SHARES 4096
+
+typedef struct Room
+{
+	pg_atomic_uint64 next_sweep_us;
+	pg_atomic_uint32 shares[SHARES];
+} Room;
+
+static Room *room;
+
+static Size
+room_size(void)
+{
+	return sizeof(Room);
+}
+
+static void
+room_init(void *memory)
+{
+	Room *new = memory;
+
+	pg_atomic_init_u64(&new->next_sweep_us, 0);
+	for (int i = 0; i < SHARES; i++)
+		pg_atomic_init_u32(&new->shares[i], 0);
+}
+
+static SharedPart room_part = {
+	.name = "pg_tenancy rate limit room",
+	.size = room_size,
+	.init = room_init,
+	.memory = (void **) &room,
+};
+
+/* The end of a tenant's id is random. */
+static pg_atomic_uint32 *
+share_of(const pg_uuid_t *tenant)
+{
+	uint16 end;
+
+	memcpy(&end, tenant->data + UUID_LEN - sizeof(end), sizeof(end));
+	return &room->shares[end % SHARES];
+}
+
+void
+rate_entry_introduce(RateEntry *entry, const RateEntry *new)
+{
+	if (id_is_nil(&entry->policy))
+		pg_atomic_fetch_add_u32(share_of(&new->tenant), 1);
+	entry->algorithm = new->algorithm;
+	entry->period_ns = new->period_ns;
+	entry->policy = new->policy;
+	entry->tenant = new->tenant;
+}
+
 static void
 remove_entry(RateEntry *entry)
 {
+	pg_atomic_fetch_sub_u32(share_of(&entry->tenant), 1);
 	shared_table_remove(&rate_entries, &entry->key);
 }
 
@@ -92,10 +155,38 @@ remove_expired(void *pointer, void *argument)
 		remove_entry(entry);
 }
 
+/*
+ * Looking through all entries stops everybody, so no more than a part of the time is spent on it:
+ * who comes between finds no room.
+ */
+#define SWEEP_PAUSE 20 /* times as long as the last sweep took */
+
 static void
 make_room(int64 now)
 {
+	uint64 next = pg_atomic_read_u64(&room->next_sweep_us);
+	TimestampTz start = GetCurrentTimestamp();
+
+	/* Nobody sweeps beside another; a clock that was set back must not stop it for long. */
+	if ((start < (int64) next && (int64) next - start < USECS_PER_MINUTE) ||
+		!pg_atomic_compare_exchange_u64(&room->next_sweep_us, &next, start + USECS_PER_SEC))
+		return;
 	shared_table_scan(&rate_entries, LW_EXCLUSIVE, remove_expired, &now);
+	pg_atomic_write_u64(&room->next_sweep_us,
+						start + (GetCurrentTimestamp() - start) * (SWEEP_PAUSE + 1));
+}
+
+/*
+ * May the tenant have one more?  Who names users without end takes a quarter of the room, once
+ * half of it is taken, and leaves the rest to others.
+ */
+static bool
+has_share(const pg_uuid_t *tenant)
+{
+	int64 capacity = setting_max_rate_subjects;
+
+	return shared_table_entry_count(&rate_entries) < capacity / 2 ||
+		   pg_atomic_read_u32(share_of(tenant)) < capacity / 4;
 }
 
 /* One policy and what it says of this request. */
@@ -143,12 +234,16 @@ make_key(RateKey *key, const RatePolicy *policy, const Request *request, const u
 static void
 introduce(RateEntry *entry, const Question *question, const Request *request)
 {
-	static const pg_uuid_t everybody = {{0}};
+	RateEntry new = {
+		.algorithm = question->policy->rule.algorithm,
+		.period_ns = question->policy->rule.period_ns,
+		.policy = question->policy->id,
+	};
 
-	entry->algorithm = question->policy->rule.algorithm;
-	entry->period_ns = question->policy->rule.period_ns;
-	entry->policy = question->policy->id;
-	entry->tenant = question->policy->subject == SUBJECT_SERVICE ? everybody : *request->tenant;
+	/* What the service bears is nobody's. */
+	if (question->policy->subject != SUBJECT_SERVICE)
+		new.tenant = *request->tenant;
+	rate_entry_introduce(entry, &new);
 }
 
 static void
@@ -168,11 +263,13 @@ decide_alone(Request *request)
 
 	if (entry == NULL)
 	{
-		entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
+		if (has_share(request->tenant))
+			entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
 		if (entry == NULL)
 		{
 			make_room(request->now);
-			entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
+			if (has_share(request->tenant))
+				entry = shared_table_ensure(&rate_entries, &question->key, LW_EXCLUSIVE, &lock);
 		}
 		if (entry != NULL)
 			introduce(entry, question, request);
@@ -225,7 +322,11 @@ find_entries(Request *request)
 	{
 		Question *question = &request->questions[i];
 
-		question->entry = shared_table_ensure_locked(&rate_entries, &question->key);
+		question->entry = shared_table_find_locked(&rate_entries, &question->key);
+		if (question->entry != NULL)
+			continue;
+		if (has_share(request->tenant))
+			question->entry = shared_table_ensure_locked(&rate_entries, &question->key);
 		if (question->entry == NULL)
 			has_all = false;
 		else
@@ -411,49 +512,104 @@ enum
 	RESULT_COLUMNS
 };
 
-/* The field values of draft-ietf-httpapi-ratelimit-headers, and Retry-After of RFC 9110. */
-static void
-put_headers(const Question *question, bool is_limited, Datum *values, bool *nulls)
+/* An item of a header field, after the others. */
+static char *
+put_item(char *out, const char *start, const char *item, int length)
+{
+	if (out != start)
+		*out++ = ',';
+	memcpy(out, item, length);
+	return out + length;
+}
+
+static char *
+put_state(char *out, const char *start, const Question *question)
 {
 	const RatePolicy *policy = question->policy;
 	const RateVerdict *verdict = &question->verdict;
-	char text[256];
 
+	out = put_item(out, start, policy->state_item, policy->state_item_length);
+	out += pg_lltoa(verdict->remaining, out);
+	/* What is given back at once when somebody is done has no time. */
 	if (policy->rule.algorithm == RATE_CONCURRENCY)
-		snprintf(text, sizeof(text), "\"%s\";q=" INT64_FORMAT ";qu=\"concurrent-requests\"",
-				 policy->name, policy->rule.quota);
-	else
-		snprintf(text, sizeof(text), "\"%s\";q=" INT64_FORMAT ";w=" INT64_FORMAT, policy->name,
-				 policy->rule.quota, seconds(policy->rule.period_ns));
-	values[RESULT_RATELIMIT_POLICY] = CStringGetTextDatum(text);
-	nulls[RESULT_RATELIMIT_POLICY] = false;
-	snprintf(text, sizeof(text), "\"%s\";r=" INT64_FORMAT ";t=" INT64_FORMAT, policy->name,
-			 verdict->remaining,
-			 seconds(is_limited ? Max(verdict->retry_after_ns, 0) : verdict->reset_after_ns));
-	values[RESULT_RATELIMIT] = CStringGetTextDatum(text);
-	nulls[RESULT_RATELIMIT] = false;
-	if (is_limited && verdict->retry_after_ns >= 0)
+		return out;
+	*out++ = ';';
+	*out++ = 't';
+	*out++ = '=';
+	return out + pg_lltoa(seconds(verdict->is_allowed || verdict->retry_after_ns < 0
+									  ? verdict->reset_after_ns
+									  : verdict->retry_after_ns),
+						  out);
+}
+
+/*
+ * The fields RateLimit-Policy and RateLimit, one item for each policy that was asked and can
+ * deny, and Retry-After (RFC 9110): whole seconds, and not before the t of what denied.
+ */
+static void
+put_headers(const Request *request, const Question *told, bool is_limited, Datum *values,
+			bool *nulls)
+{
+	int size = 0;
+	text *policies;
+	text *states;
+	char *policy_end;
+	char *state_end;
+
+	for (int i = 0; i < request->count; i++)
+		size += request->questions[i].policy->policy_item_length + 2 * LONGEST_NUMBER;
+	policies = palloc(VARHDRSZ + size);
+	states = palloc(VARHDRSZ + size);
+	policy_end = VARDATA(policies);
+	state_end = VARDATA(states);
+	for (int i = 0; i < request->count; i++)
 	{
-		values[RESULT_RETRY_AFTER] = Int64GetDatum(seconds(verdict->retry_after_ns));
+		const Question *question = &request->questions[i];
+		const RatePolicy *policy = question->policy;
+
+		if (policy->is_shadow || question->entry == NULL)
+			continue;
+		policy_end = put_item(policy_end, VARDATA(policies), policy->policy_item,
+							  policy->policy_item_length);
+		state_end = put_state(state_end, VARDATA(states), question);
+	}
+	SET_VARSIZE(policies, policy_end - (char *) policies);
+	SET_VARSIZE(states, state_end - (char *) states);
+	values[RESULT_RATELIMIT_POLICY] = PointerGetDatum(policies);
+	values[RESULT_RATELIMIT] = PointerGetDatum(states);
+	nulls[RESULT_RATELIMIT_POLICY] = nulls[RESULT_RATELIMIT] = false;
+	if (is_limited && told->verdict.retry_after_ns >= 0)
+	{
+		values[RESULT_RETRY_AFTER] = Int64GetDatum(seconds(told->verdict.retry_after_ns));
 		nulls[RESULT_RETRY_AFTER] = false;
 	}
 }
 
+/* The row type of the function's result, which is found once; released by the caller. */
 static TupleDesc
 result_desc(FunctionCallInfo fcinfo)
 {
-	TupleDesc desc = fcinfo->flinfo->fn_extra;
-	MemoryContext old;
+	static Oid known_function = InvalidOid;
+	static Oid known_type;
 
-	if (likely(desc != NULL))
-		return desc;
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-	desc = BlessTupleDesc(CreateTupleDescCopy(desc));
-	MemoryContextSwitchTo(old);
-	fcinfo->flinfo->fn_extra = desc;
-	return desc;
+	if (unlikely(known_function != fcinfo->flinfo->fn_oid))
+	{
+		known_type = get_func_rettype(fcinfo->flinfo->fn_oid);
+		known_function = fcinfo->flinfo->fn_oid;
+	}
+	return lookup_rowtype_tupdesc(known_type, -1);
+}
+
+/* So that limit_explain() can tell of it. */
+static void
+note_denied(const Request *request, const Question *told)
+{
+	int64 limit = told->policy->rule.quota * QUOTA_UNIT;
+
+	refusal_note(
+		request->tenant, REFUSED_RATE, told->policy->name,
+		told->entry == NULL ? 0 : (told->verdict.limit - told->verdict.remaining) * QUOTA_UNIT,
+		told->entry == NULL ? limit : told->verdict.limit * QUOTA_UNIT, request->cost * QUOTA_UNIT);
 }
 
 static Datum
@@ -464,6 +620,8 @@ make_result(FunctionCallInfo fcinfo, const Request *request)
 	const Question *shadow = denying_shadow(request);
 	const Question *told;
 	bool is_limited = false;
+	TupleDesc desc;
+	Datum result;
 
 	memset(nulls, true, sizeof(nulls));
 	for (int i = 0; i < request->count; i++)
@@ -471,6 +629,8 @@ make_result(FunctionCallInfo fcinfo, const Request *request)
 	values[RESULT_LIMITED] = BoolGetDatum(is_limited);
 	nulls[RESULT_LIMITED] = false;
 	told = most_restrictive(request, is_limited);
+	if (is_limited && told != NULL && request->cost > 0)
+		note_denied(request, told);
 	if (told != NULL)
 	{
 		const RateVerdict *verdict = &told->verdict;
@@ -485,7 +645,7 @@ make_result(FunctionCallInfo fcinfo, const Request *request)
 			values[RESULT_RESET_AFTER_MS] = Int64GetDatum(milliseconds(verdict->reset_after_ns));
 			for (int i = RESULT_LIMIT; i <= RESULT_RESET_AFTER_MS; i++)
 				nulls[i] = false;
-			put_headers(told, is_limited, values, nulls);
+			put_headers(request, told, is_limited, values, nulls);
 		}
 	}
 	if (shadow != NULL)
@@ -493,7 +653,10 @@ make_result(FunctionCallInfo fcinfo, const Request *request)
 		values[RESULT_SHADOW_POLICY] = CStringGetTextDatum(shadow->policy->name);
 		nulls[RESULT_SHADOW_POLICY] = false;
 	}
-	return HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls));
+	desc = result_desc(fcinfo);
+	result = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	ReleaseTupleDesc(desc);
+	return result;
 }
 
 static void
@@ -578,5 +741,6 @@ void
 rate_limit_init(void)
 {
 	shared_table_register(&rate_entries);
+	shmem_register(&room_part);
 	rate_state_init();
 }

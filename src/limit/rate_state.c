@@ -102,10 +102,14 @@ rate_state_load(void)
 		/* Two may load at once: what was counted meanwhile stays. */
 		if (pg_atomic_read_u64(&entry->first) < (uint64) row_int64(rows, i, 5))
 		{
-			entry->policy = *row_uuid(rows, i, 1);
-			entry->tenant = *row_uuid(rows, i, 2);
-			entry->algorithm = row_int64(rows, i, 3);
-			entry->period_ns = row_int64(rows, i, 4) * 1000000;
+			RateEntry new = {
+				.policy = *row_uuid(rows, i, 1),
+				.tenant = *row_uuid(rows, i, 2),
+				.algorithm = row_int64(rows, i, 3),
+				.period_ns = row_int64(rows, i, 4) * 1000000,
+			};
+
+			rate_entry_introduce(entry, &new);
 			pg_atomic_write_u64(&entry->first, row_int64(rows, i, 5));
 			entry->second = row_int64(rows, i, 6);
 		}

@@ -120,6 +120,15 @@ shared_table_partition_lock(SharedTable *table, int partition)
 }
 
 void *
+shared_table_find_locked(SharedTable *table, const void *key)
+{
+	uint32 hash = get_hash_value(table->hash, key);
+
+	Assert(LWLockHeldByMe(partition_lock(table, hash)));
+	return hash_search_with_hash_value(table->hash, key, hash, HASH_FIND, NULL);
+}
+
+void *
 shared_table_ensure_locked(SharedTable *table, const void *key)
 {
 	uint32 hash = get_hash_value(table->hash, key);

@@ -50,6 +50,7 @@ extern void *shared_table_ensure(SharedTable *table, const void *key, LWLockMode
  */
 extern int shared_table_partition(SharedTable *table, const void *key);
 extern LWLock *shared_table_partition_lock(SharedTable *table, int partition);
+extern void *shared_table_find_locked(SharedTable *table, const void *key);
 extern void *shared_table_ensure_locked(SharedTable *table, const void *key);
 
 /* Remove an entry that the caller found under the exclusive lock. */

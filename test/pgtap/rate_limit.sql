@@ -49,6 +49,9 @@ SELECT pg_temp.at(300000) \g /dev/null
 SELECT is((r).policy || ' ' || (r).remaining, 'endpoint GET /search* 1', 'the least that remains is told') FROM (SELECT pg_temp.ask('rl-a', 'GET /search?q=1', 'ada') AS r OFFSET 0) x;
 SELECT is((r).limited::text || ' ' || (r).policy || ' ' || (r).remaining, 'false endpoint GET /search* 0', 'the second search') FROM (SELECT pg_temp.ask('rl-a', 'GET /search', 'ada') AS r OFFSET 0) x;
 SELECT is((r).limited::text || ' ' || (r).policy || ' ' || (r).retry_after_ms, 'true endpoint GET /search* 5000', 'the third is denied by the endpoint') FROM (SELECT pg_temp.ask('rl-a', 'GET /search', 'ada') AS r OFFSET 0) x;
+-- draft-ietf-httpapi-ratelimit-headers-10: a list of all policies, each with what is left and until when
+SELECT is((r).ratelimit_policy, '"endpoint GET /search*";q=2;w=10,"global";q=10;w=10,"user";q=3;w=10', 'each policy is told') FROM (SELECT pg_temp.ask('rl-a', 'GET /search', 'ada', 0) AS r OFFSET 0) x;
+SELECT is((r).ratelimit, '"endpoint GET /search*";r=0;t=10,"global";r=8;t=2,"user";r=1;t=7', 'with what it leaves') FROM (SELECT pg_temp.ask('rl-a', 'GET /search', 'ada', 0) AS r OFFSET 0) x;
 SELECT is((pg_temp.ask('rl-a', '/', 'ada', 0)).remaining, 1::bigint, 'and was not counted for the user');
 SELECT is((pg_temp.ask('rl-a', '/', NULL, 0)).remaining, 8::bigint, 'nor for the tenant');
 SELECT is((pg_temp.ask('rl-a', '/', 'bob', 0)).remaining, 3::bigint, 'another user has all of his');
@@ -81,7 +84,8 @@ ROLLBACK TO s;
 SELECT ok((pg_temp.ask('rl-b')).limited, 'held until the end of the transaction');
 ROLLBACK;
 SELECT is((pg_temp.ask('rl-b', cost => 0)).remaining, 2::bigint, 'and then given back');
-SELECT is((r).ratelimit_policy, '"concurrency";q=2;qu="concurrent-requests"', 'with the unit of the draft') FROM (SELECT pg_temp.ask('rl-b', cost => 0) AS r OFFSET 0) x;
+SELECT is((r).ratelimit_policy || ' ' || (r).ratelimit, '"concurrency";q=2;qu="concurrent-requests" "concurrency";r=2', 'with the unit of the draft, and no time') FROM (SELECT pg_temp.ask('rl-b', cost => 0) AS r OFFSET 0) x;
+SELECT is((SELECT refusals || ' ' || used || ' ' || hard || ' ' || wanted FROM tenancy.refusal_read((SELECT id FROM tenancy.tenant WHERE slug = 'rl-b')) WHERE name = 'concurrency'), '1 2 2 1', 'what was denied is remembered');
 
 -- what it does not need: a table to write to, a transaction that lasts
 SELECT rate_limit_configure('rl-b', '{"global_limits": [{"limit": 100, "period_seconds": 60}]}') \g /dev/null
