@@ -527,6 +527,7 @@ on_subtransaction(SubXactEvent event, SubTransactionId self, SubTransactionId pa
 	context_subtransaction_event(event, self, parent);
 	meter_flush_subtransaction_event(event, self, parent);
 	quota_subtransaction_event(event, self, parent);
+	rate_limit_subtransaction_event(event, self, parent);
 }
 
 #define TAKE(hook, previous, ours)                                                                 \

@@ -16,6 +16,7 @@
 #include "core/id.h"
 #include "core/json.h"
 #include "limit/policy.h"
+#include "limit/rate_limit.h"
 
 #include "utils/builtins.h"
 
@@ -62,6 +63,9 @@ GATE_STATEMENT(
 	"              excluded.subject, excluded.period_ms) THEN r.id ELSE excluded.id END",
 	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, BOOLOID,
 	TEXTOID, TIMESTAMPTZOID);
+GATE_STATEMENT(rate_limit_ids,
+			   "SELECT r.id FROM tenancy.rate_limit r WHERE r.tenant_id = $1 ORDER BY r.id",
+			   UUIDOID);
 GATE_STATEMENT(rate_limits_get,
 			   "SELECT r.* FROM tenancy.rate_limit r WHERE r.tenant_id = $1 ORDER BY r.name",
 			   UUIDOID);
@@ -203,12 +207,29 @@ put_policy(Configuration *configuration, const PolicyList *list, const Jsonb *li
 			 gate_text(on_full == NULL ? "open" : on_full), gate_timestamptz(clock_now()));
 }
 
+/* What was counted for policies that are no more makes room when this commits. */
+static void
+note_gone(const GateRows *before, const GateRows *after)
+{
+	for (int64 i = 0; i < before->count; i++)
+	{
+		const pg_uuid_t *id = row_uuid(before, i, 0);
+		bool is_there = false;
+
+		for (int64 n = 0; n < after->count && !is_there; n++)
+			is_there = id_equal(id, row_uuid(after, n, 0));
+		if (!is_there)
+			rate_limit_forget_policy(id);
+	}
+}
+
 /* rate_limit_configure(tenant regtenant, limits jsonb) → SETOF tenancy.rate_limit */
 TENANCY_FUNCTION(rate_limit_configure)
 {
 	static const pg_uuid_t everybody = {{0}};
 	pg_uuid_t *tenant = optional_uuid(fcinfo, 0);
 	Configuration configuration = {.tenant = tenant != NULL ? tenant : &everybody};
+	GateRows *before;
 
 	require_argument(fcinfo, 1, "limits");
 	context_require_none("configuring rate limits");
@@ -216,6 +237,7 @@ TENANCY_FUNCTION(rate_limit_configure)
 		(void) registry_get(tenant);
 	configuration.document = PG_GETARG_JSONB_P(1);
 	json_validate(configuration.document, document_members, "rate limits");
+	before = gate_run(&rate_limit_ids, EXPECT_ANY, gate_uuid(configuration.tenant));
 
 	for (int i = 0; i < lengthof(lists); i++)
 	{
@@ -226,6 +248,7 @@ TENANCY_FUNCTION(rate_limit_configure)
 	}
 	gate_run(&rate_limits_remove, EXPECT_ANY, gate_uuid(configuration.tenant),
 			 gate_text_array(configuration.names, configuration.count));
+	note_gone(before, gate_run(&rate_limit_ids, EXPECT_ANY, gate_uuid(configuration.tenant)));
 	gate_return_rows(fcinfo,
 					 gate_run(&rate_limits_get, EXPECT_ANY, gate_uuid(configuration.tenant)));
 	return (Datum) 0;

@@ -46,7 +46,7 @@ static SharedTable databases = {
 GATE_LATEST(
 	rate_limit_state_load,
 	"SELECT s.subject, s.policy_id, s.tenant_id, s.algorithm, s.period_ms, s.first, s.second"
-	"  FROM tenancy.rate_limit_state s");
+	"  FROM tenancy.rate_limit_state s JOIN tenancy.rate_limit r ON r.id = s.policy_id");
 GATE_STATEMENT(
 	rate_limit_state_save,
 	"WITH saved AS ("
