@@ -14,26 +14,37 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* Over the random bits, or zeros, of an id. */
+/* The bits after the milliseconds hold their fraction (RFC 9562, 6.2, method 3). */
+#define STEPS_PER_MILLISECOND 4096
+
+/* Steps since 1970, of 1/4096 of a millisecond, over the random bits, or zeros, of an id. */
 static void
-stamp(pg_uuid_t *id, TimestampTz time)
+stamp(pg_uuid_t *id, uint64 steps)
 {
-	uint64 milliseconds = clock_unix_milliseconds(time);
+	uint64 milliseconds = steps / STEPS_PER_MILLISECOND;
+	uint64 fraction = steps % STEPS_PER_MILLISECOND;
 
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (unsigned char) (milliseconds >> (8 * (5 - i)));
-	id->data[6] = (id->data[6] & 0x0f) | 0x70; /* version 7 */
+	id->data[6] = 0x70 | (fraction >> 8); /* version 7 */
+	id->data[7] = fraction & 0xff;
 	id->data[8] = (id->data[8] & 0x3f) | 0x80; /* variant of RFC 9562 */
 }
 
 pg_uuid_t *
 id_new(void)
 {
+	static uint64 last_steps = 0;
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+	TimestampTz now = GetCurrentTimestamp();
+	uint64 fraction = now % 1000 * STEPS_PER_MILLISECOND / 1000;
 
 	if (!pg_strong_random(id->data, UUID_LEN))
 		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values"));
-	stamp(id, GetCurrentTimestamp());
+	/* A process never goes back: its ids are in the order in which they were made. */
+	last_steps =
+		Max(clock_unix_milliseconds(now) * STEPS_PER_MILLISECOND + fraction, last_steps + 1);
+	stamp(id, last_steps);
 	return id;
 }
 
@@ -42,7 +53,7 @@ id_first_at(TimestampTz time)
 {
 	pg_uuid_t id = {{0}};
 
-	stamp(&id, time);
+	stamp(&id, clock_unix_milliseconds(time) * STEPS_PER_MILLISECOND);
 	return id;
 }
 

@@ -12,7 +12,10 @@
 /* 128 bits, five a letter. */
 #define ID_NAME_LENGTH 26
 
-/* A new UUIDv7 (RFC 9562, 5.7), palloc'd: milliseconds, then random bits. */
+/*
+ * A new UUIDv7 (RFC 9562, 5.7), palloc'd: milliseconds and their fraction, then random bits.
+ * Those of a process ascend.
+ */
 extern pg_uuid_t *id_new(void);
 
 /* The first UUIDv7 of a time: what was made before has a lower one. */
