@@ -81,6 +81,51 @@ COMMENT ON FUNCTION @extschema@.invoice_html(uuid) IS
 REVOKE ALL ON FUNCTION @extschema@.invoice_html(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_html(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 
+CREATE OR REPLACE VIEW tenancy.creditable_line WITH (security_invoker = true) AS
+    SELECT l.invoice_id, l.position, l.tenant_id, i.number, l.description, i.currency, l.amount,
+           n.credited, c.corrected, l.amount - n.credited - c.corrected AS remaining
+      FROM tenancy.invoice i
+      JOIN tenancy.invoice_line l ON l.invoice_id = i.id,
+           LATERAL (SELECT coalesce(sum(e.amount), 0) AS credited
+                      FROM tenancy.credit_note_line e
+                     WHERE e.invoice_id = l.invoice_id AND e.invoice_position = l.position) n,
+           LATERAL (SELECT CASE WHEN l.amount = l.discount THEN 0
+                                ELSE pg_catalog.round(o.net * l.amount / (l.amount - l.discount),
+                                                      pg_catalog.scale(l.amount)) END AS corrected
+                      FROM (SELECT coalesce(sum(coalesce((SELECT sum(e.amount)
+                                                            FROM tenancy.credit_note_line e
+                                                           WHERE e.invoice_id = o.invoice_id
+                                                             AND e.invoice_position = o.position), 0)
+                                                - o.amount), 0) AS net
+                              FROM tenancy.invoice_line o
+                              JOIN tenancy.invoice v ON v.id = o.invoice_id AND v.state <> 'void'
+                             WHERE o.corrects = l.invoice_id AND o.corrects_position = l.position) o) c
+     WHERE i.state IN ('open', 'paid', 'uncollectible');
+COMMENT ON VIEW tenancy.creditable_line IS
+'What credit_note_create() can still take back of the lines of invoices: of the amount of each, before discounts, what credit notes and later invoices have not credited yet. A tenant sees its own.';
+REVOKE ALL ON tenancy.creditable_line FROM PUBLIC;
+GRANT SELECT ON tenancy.creditable_line TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.credit_note_create(
+    invoice uuid, reason text, lines jsonb DEFAULT NULL, use text DEFAULT 'credit')
+RETURNS tenancy.credit_note
+AS 'MODULE_PATHNAME', 'tenancy_credit_note_create'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credit_note_create(uuid, text, jsonb, text) IS
+'Takes back an invoice, or a part of it, by a credit note of its own series; discounts and taxes are taken back pro rata, and whoever takes the rest of a line or a tax takes all of it, so that all credit notes add up to the invoice. What is due is reduced first. invoice: id, of one that was issued and is not void. reason: as the note shows it. lines: [{position, amount}], the amount before discounts and taxes, or none for all that is left of the line (see tenancy.creditable_line); null for all of the invoice. use: what becomes of what had been paid: credit, or refund: then less than nothing is due of the invoice until payment_refund() has paid it; what credit had paid becomes credit again. Result: the row. Errors: 42704 unknown invoice; 55000 a draft or void one, or nothing is left; 22023 a line that it has not, more than is left, or nothing; 22004; 42501 within a tenant context; 40001 under snapshot isolation. Rights: tenancy_admin. Side effects: is posted to the ledger; event credit_note.created.';
+REVOKE ALL ON FUNCTION @extschema@.credit_note_create(uuid, text, jsonb, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credit_note_create(uuid, text, jsonb, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.credit_note_explain(
+    credit_note uuid)
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'tenancy_credit_note_explain'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.credit_note_explain(uuid) IS
+'Why a credit note says what it says. credit_note: id. Result: one sentence a line. Errors: 42704 unknown credit note, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.credit_note_explain(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credit_note_explain(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
 CREATE OR REPLACE FUNCTION @extschema@.billing_run(
     at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint, OUT total jsonb)
 RETURNS SETOF record

@@ -15,7 +15,7 @@
 #define INVOICE_SELLER                                                                             \
 	"pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('legal_entity', e.id, 'name', "    \
 	"e.name, 'address', e.address, 'country', e.country, 'tax_id', e.tax_id, 'email', e.email, "   \
-	"'bank_account', e.bank_account))"
+	"'bank_account', e.bank_account, 'tax_rounding', e.tax_rounding))"
 #define INVOICE_CUSTOMER                                                                           \
 	"pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('slug', t.slug, 'name', "          \
 	"coalesce(a.name, t.name), 'address', coalesce(a.address, '{}'), 'country', a.country, "       \
@@ -52,6 +52,9 @@ extern Batch *billing_batch(const BatchRequest *request, WriteMode mode, bool al
 
 /* No transaction that may still record usage began before: see tenancy.invoice.usage_cutoff. */
 extern TimestampTz billing_usage_cutoff(void);
+
+/* Is a line of the kind billed before what it is for, or a credit of one that was? */
+extern bool line_is_deferred(const char *kind);
 
 /* An invoice that has just been issued, open unless it is over nothing. */
 typedef struct IssuedInvoice
@@ -140,3 +143,4 @@ extern Datum invoice_row(const pg_uuid_t *invoice);
 extern void billing_init(void);
 extern void invoice_init(void);
 extern void invoice_events_init(void);
+extern void credit_note_init(void);

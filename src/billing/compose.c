@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "billing/batch.h"
+#include "billing/billing.h"
 #include "core/id.h"
 #include "core/money.h"
 
@@ -258,6 +259,12 @@ take_discounts(Bill *bill, const Document *document, GivenCoupon *const *used)
 	}
 }
 
+bool
+line_is_deferred(const char *kind)
+{
+	return strcmp(kind, "advance") == 0 || strcmp(kind, "credit") == 0;
+}
+
 static void
 take_lines(Bill *bill, const Document *document)
 {
@@ -273,7 +280,7 @@ take_lines(Bill *bill, const Document *document)
 		line->discount = from->discount;
 		line->tax = from->tax;
 		line->net = from->net;
-		if (strcmp(line->kind, "advance") == 0 || strcmp(line->kind, "credit") == 0)
+		if (line_is_deferred(line->kind))
 			bill->deferred = numeric_plus(bill->deferred, line->net);
 	}
 }

@@ -5,7 +5,7 @@
  * A finalized invoice changes in its state and in what is settled of it alone; its lines, taxes
  * and discounts not at all, and none can be added: the invoice says how many there are, and
  * each position is taken.  (That rule lets a restore put them back.)  A credit note does not
- * change.
+ * change, and nothing is added to it, by the same rule.
  */
 #include "postgres.h"
 
@@ -24,6 +24,9 @@
 GATE_LOOKUP(invoice_is_final,
 			"SELECT i.line_count, i.tax_count, i.discount_count FROM tenancy.invoice i"
 			" WHERE i.id = $1 AND i.state <> 'draft'",
+			UUIDOID);
+GATE_LOOKUP(credit_note_counts,
+			"SELECT n.line_count, n.tax_count, 0 FROM tenancy.credit_note n WHERE n.id = $1",
 			UUIDOID);
 
 static void
@@ -89,28 +92,32 @@ check_invoice(TriggerData *trigger, TupleDesc desc)
 		refuse("a finalized invoice");
 }
 
-/* The parts of invoices, and where the invoice says how many it has. */
+/* The parts of invoices and credit notes, and where those say how many they have. */
 static const struct
 {
 	const char *table;
 	const char *part;
-	int count_column; /* of invoice_is_final */
+	const char *whole_column;
+	GateStatement *counts;
+	int count_column; /* of the statement */
 } parts[] = {
-	{"invoice_line", "a line of a finalized invoice", 0},
-	{"invoice_tax", "a tax of a finalized invoice", 1},
-	{"invoice_discount", "a discount of a finalized invoice", 2},
+	{"invoice_line", "a line of a finalized invoice", "invoice_id", &invoice_is_final, 0},
+	{"invoice_tax", "a tax of a finalized invoice", "invoice_id", &invoice_is_final, 1},
+	{"invoice_discount", "a discount of a finalized invoice", "invoice_id", &invoice_is_final, 2},
+	{"credit_note_line", "a line of a credit note", "credit_note_id", &credit_note_counts, 0},
+	{"credit_note_tax", "a tax of a credit note", "credit_note_id", &credit_note_counts, 1},
 };
 
 /*
- * How many parts of a kind the invoice has; -1 for a draft.  Many lines of an invoice are
+ * How many parts of a kind the document has; -1 for a draft.  Many lines of an invoice are
  * written by one command, which cannot finalize it, too: the answer is kept that long.
  */
 static int32
-count_of(const pg_uuid_t *invoice, int count_column)
+count_of(const pg_uuid_t *whole, GateStatement *counts, int count_column)
 {
 	static struct
 	{
-		pg_uuid_t invoice;
+		pg_uuid_t whole;
 		LocalTransactionId transaction;
 		CommandId command;
 		int32 counts[3];
@@ -118,29 +125,27 @@ count_of(const pg_uuid_t *invoice, int count_column)
 	CommandId command = GetCurrentCommandId(false);
 	GateRows *rows;
 
-	if (last.transaction == MyProc->lxid && last.command == command &&
-		id_equal(&last.invoice, invoice))
+	if (last.transaction == MyProc->lxid && last.command == command && id_equal(&last.whole, whole))
 		return last.counts[count_column];
-	rows = gate_run(&invoice_is_final, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
+	rows = gate_run(counts, EXPECT_AT_MOST_ONE, gate_uuid(whole));
 	for (int i = 0; i < lengthof(last.counts); i++)
 		last.counts[i] = rows->count == 1 ? row_int32(rows, 0, i) : -1;
-	last.invoice = *invoice;
+	last.whole = *whole;
 	last.command = command;
 	last.transaction = MyProc->lxid;
 	return last.counts[count_column];
 }
 
 static void
-check_part(TriggerData *trigger, TupleDesc desc, HeapTuple tuple, const char *part,
-		   int count_column)
+check_part(TriggerData *trigger, TupleDesc desc, HeapTuple tuple, int n)
 {
 	bool isnull;
-	pg_uuid_t *invoice = DatumGetUUIDP(column(tuple, desc, "invoice_id", &isnull));
+	pg_uuid_t *whole = DatumGetUUIDP(column(tuple, desc, parts[n].whole_column, &isnull));
 	int32 position = DatumGetInt32(column(tuple, desc, "position", &isnull));
-	int32 count = count_of(invoice, count_column);
+	int32 count = count_of(whole, parts[n].counts, parts[n].count_column);
 
 	if (count >= 0 && (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || position > count))
-		refuse(part);
+		refuse(parts[n].part);
 }
 
 /* tenancy.immutable_row() → trigger */
@@ -157,7 +162,7 @@ TENANCY_FUNCTION(immutable_row)
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		refuse(psprintf("table \"%s\"", table));
-	if (strncmp(table, "credit_note", strlen("credit_note")) == 0)
+	if (strcmp(table, "credit_note") == 0)
 		refuse("a credit note");
 	if (strcmp(table, "invoice") == 0)
 		check_invoice(trigger, desc);
@@ -165,9 +170,9 @@ TENANCY_FUNCTION(immutable_row)
 	{
 		if (strcmp(table, parts[i].table) != 0)
 			continue;
-		check_part(trigger, desc, trigger->tg_trigtuple, parts[i].part, parts[i].count_column);
+		check_part(trigger, desc, trigger->tg_trigtuple, i);
 		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-			check_part(trigger, desc, trigger->tg_newtuple, parts[i].part, parts[i].count_column);
+			check_part(trigger, desc, trigger->tg_newtuple, i);
 	}
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
 																	  : trigger->tg_trigtuple);

@@ -276,6 +276,7 @@ billing_init(void)
 	subscription_init();
 	invoice_init();
 	invoice_events_init();
+	credit_note_init();
 }
 
 static Jsonb *

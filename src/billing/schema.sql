@@ -106,6 +106,7 @@ COMMENT ON COLUMN tenancy.invoice_line.net IS 'the amount less discounts and the
 COMMENT ON COLUMN tenancy.invoice_line.corrects IS 'of a credit: the invoice whose line it takes back in part';
 CREATE INDEX invoice_line_subscription_idx ON tenancy.invoice_line (subscription_id, period_end)
     WHERE kind IN ('advance', 'credit', 'one_off');
+CREATE INDEX invoice_line_corrects_idx ON tenancy.invoice_line (corrects, corrects_position) WHERE corrects IS NOT NULL;
 ALTER TABLE tenancy.invoice_line ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.invoice_line FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
 CREATE POLICY own ON tenancy.invoice_line FOR SELECT TO tenancy_tenant
@@ -204,9 +205,13 @@ CREATE TABLE tenancy.credit_note (
     reason          text NOT NULL,
     currency        text NOT NULL,
     line_count      integer NOT NULL,
+    tax_count       integer NOT NULL,
     subtotal        numeric NOT NULL,
+    discount        numeric NOT NULL,
     tax             numeric NOT NULL,
+    inclusive_tax   numeric NOT NULL,
     total           numeric NOT NULL,
+    deferred        numeric NOT NULL,
     amount_off_due  numeric NOT NULL,
     amount_to_credit numeric NOT NULL,
     amount_to_refund numeric NOT NULL,
@@ -217,12 +222,18 @@ CREATE TABLE tenancy.credit_note (
     CONSTRAINT credit_note_number_key UNIQUE (number),
     CONSTRAINT credit_note_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
     CONSTRAINT credit_note_invoice_fkey FOREIGN KEY (invoice_id) REFERENCES tenancy.invoice (id),
-    CONSTRAINT credit_note_total_check CHECK (total > 0 AND total = subtotal + tax),
-    CONSTRAINT credit_note_use_check CHECK (total = amount_off_due + amount_to_credit + amount_to_refund)
+    CONSTRAINT credit_note_total_check CHECK (total > 0 AND total = subtotal - discount + tax),
+    CONSTRAINT credit_note_use_check CHECK (total = amount_off_due + amount_to_credit + amount_to_refund),
+    CONSTRAINT credit_note_uses_check CHECK (amount_off_due >= 0 AND amount_to_credit >= 0 AND amount_to_refund >= 0)
 );
 COMMENT ON TABLE tenancy.credit_note IS
 'What was taken back of an invoice. Never changed. Kept for ever.';
-COMMENT ON COLUMN tenancy.credit_note.amount_off_due IS 'what the invoice is reduced by; the rest was paid: it goes to the credit of the tenant, or is to be refunded';
+COMMENT ON COLUMN tenancy.credit_note.subtotal IS 'the sum of the amounts of the lines, before discounts';
+COMMENT ON COLUMN tenancy.credit_note.tax IS 'tax on top; what prices include is in inclusive_tax';
+COMMENT ON COLUMN tenancy.credit_note.deferred IS 'net, of what the invoice billed in advance';
+COMMENT ON COLUMN tenancy.credit_note.amount_off_due IS 'what the invoice is reduced by';
+COMMENT ON COLUMN tenancy.credit_note.amount_to_credit IS 'had been paid and is credit of the tenant now';
+COMMENT ON COLUMN tenancy.credit_note.amount_to_refund IS 'had been paid and is to go back: until it has, less than nothing is due of the invoice';
 CREATE INDEX credit_note_invoice_idx ON tenancy.credit_note (invoice_id);
 ALTER TABLE tenancy.credit_note ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.credit_note FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
@@ -240,13 +251,17 @@ CREATE TABLE tenancy.credit_note_line (
     invoice_position integer NOT NULL,
     description     text NOT NULL,
     amount          numeric NOT NULL,
-    tax             numeric NOT NULL,
+    discount        numeric NOT NULL,
+    net             numeric NOT NULL,
     CONSTRAINT credit_note_line_pkey PRIMARY KEY (credit_note_id, position),
     CONSTRAINT credit_note_line_credit_note_fkey FOREIGN KEY (credit_note_id) REFERENCES tenancy.credit_note (id),
-    CONSTRAINT credit_note_line_invoice_line_fkey FOREIGN KEY (invoice_id, invoice_position) REFERENCES tenancy.invoice_line (invoice_id, position)
+    CONSTRAINT credit_note_line_invoice_line_fkey FOREIGN KEY (invoice_id, invoice_position) REFERENCES tenancy.invoice_line (invoice_id, position),
+    CONSTRAINT credit_note_line_position_check CHECK (position > 0)
 );
 COMMENT ON TABLE tenancy.credit_note_line IS
-'The lines of credit notes: what each takes back of a line of the invoice, net of discounts. Never changed. Kept for ever.';
+'The lines of credit notes: what each takes back of a line of the invoice. Never changed. Kept for ever.';
+COMMENT ON COLUMN tenancy.credit_note_line.amount IS 'of the amount of the line of the invoice, before its discount';
+COMMENT ON COLUMN tenancy.credit_note_line.net IS 'the amount less discount and the taxes that it contains: what is earned no more';
 CREATE INDEX credit_note_line_invoice_idx ON tenancy.credit_note_line (invoice_id, invoice_position);
 ALTER TABLE tenancy.credit_note_line ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.credit_note_line FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
@@ -255,6 +270,31 @@ CREATE POLICY own ON tenancy.credit_note_line FOR SELECT TO tenancy_tenant
 REVOKE ALL ON tenancy.credit_note_line FROM PUBLIC;
 GRANT SELECT ON tenancy.credit_note_line TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.credit_note_line', '');
+
+CREATE TABLE tenancy.credit_note_tax (
+    credit_note_id  uuid NOT NULL,
+    position        integer NOT NULL,
+    tenant_id       uuid NOT NULL,
+    invoice_id      uuid NOT NULL,
+    invoice_position integer NOT NULL,
+    base            numeric NOT NULL,
+    amount          numeric NOT NULL,
+    CONSTRAINT credit_note_tax_pkey PRIMARY KEY (credit_note_id, position),
+    CONSTRAINT credit_note_tax_credit_note_fkey FOREIGN KEY (credit_note_id) REFERENCES tenancy.credit_note (id),
+    CONSTRAINT credit_note_tax_invoice_tax_fkey FOREIGN KEY (invoice_id, invoice_position) REFERENCES tenancy.invoice_tax (invoice_id, position),
+    CONSTRAINT credit_note_tax_position_check CHECK (position > 0)
+);
+COMMENT ON TABLE tenancy.credit_note_tax IS
+'The taxes of credit notes by rate: what each takes back of a tax of the invoice. Never changed. Kept for ever.';
+COMMENT ON COLUMN tenancy.credit_note_tax.base IS 'the net amount whose tax it is';
+CREATE INDEX credit_note_tax_invoice_idx ON tenancy.credit_note_tax (invoice_id, invoice_position);
+ALTER TABLE tenancy.credit_note_tax ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.credit_note_tax FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.credit_note_tax FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.credit_note_tax FROM PUBLIC;
+GRANT SELECT ON tenancy.credit_note_tax TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.credit_note_tax', '');
 
 CREATE TABLE tenancy.invoice_series (
     name            text NOT NULL,
@@ -319,9 +359,15 @@ CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.credit_note
     FOR EACH STATEMENT EXECUTE FUNCTION tenancy.immutable_row();
 ALTER TABLE tenancy.credit_note ENABLE ALWAYS TRIGGER immutable;
 ALTER TABLE tenancy.credit_note ENABLE ALWAYS TRIGGER immutable_all;
-CREATE TRIGGER immutable BEFORE UPDATE OR DELETE ON tenancy.credit_note_line
+CREATE TRIGGER immutable BEFORE INSERT OR UPDATE OR DELETE ON tenancy.credit_note_line
     FOR EACH ROW EXECUTE FUNCTION tenancy.immutable_row();
 CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.credit_note_line
     FOR EACH STATEMENT EXECUTE FUNCTION tenancy.immutable_row();
 ALTER TABLE tenancy.credit_note_line ENABLE ALWAYS TRIGGER immutable;
 ALTER TABLE tenancy.credit_note_line ENABLE ALWAYS TRIGGER immutable_all;
+CREATE TRIGGER immutable BEFORE INSERT OR UPDATE OR DELETE ON tenancy.credit_note_tax
+    FOR EACH ROW EXECUTE FUNCTION tenancy.immutable_row();
+CREATE TRIGGER immutable_all BEFORE TRUNCATE ON tenancy.credit_note_tax
+    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.immutable_row();
+ALTER TABLE tenancy.credit_note_tax ENABLE ALWAYS TRIGGER immutable;
+ALTER TABLE tenancy.credit_note_tax ENABLE ALWAYS TRIGGER immutable_all;

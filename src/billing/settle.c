@@ -34,9 +34,10 @@ GATE_STATEMENT(
 	"   SET amount_applied = i.amount_applied + CASE $3 WHEN 0 THEN u.amount ELSE 0 END,"
 	"       amount_credited = i.amount_credited + CASE $3 WHEN 1 THEN u.amount ELSE 0 END,"
 	"       amount_paid = i.amount_paid + CASE $3 WHEN 2 THEN u.amount ELSE 0 END,"
-	"       state = CASE WHEN i.amount_due = u.amount THEN 'paid'"
+	"       state = CASE WHEN (i.amount_due - u.amount) * pg_catalog.sign(i.total) <= 0 THEN 'paid'"
 	"                    WHEN i.state = 'paid' THEN 'open' ELSE i.state END,"
-	"       paid_at = CASE WHEN i.amount_due = u.amount THEN $4 END"
+	"       paid_at = CASE WHEN (i.amount_due - u.amount) * pg_catalog.sign(i.total) <= 0"
+	"                      THEN coalesce(i.paid_at, $4) END"
 	"  FROM unnest($1, $2) AS u(id, amount)"
 	" WHERE i.id = u.id AND i.state IN ('open', 'paid', 'uncollectible')",
 	UUIDARRAYOID, NUMERICARRAYOID, INT4OID, TIMESTAMPTZOID);
@@ -103,20 +104,32 @@ invoice_move(Invoice *invoice, const char *event, const char *reason)
 	invoice->state = pstrdup(to);
 }
 
+/*
+ * An invoice over less than nothing is settled by giving what it says.  What a credit note takes
+ * off one that is paid is owed to the tenant, until a refund has taken it from what was paid.
+ */
+static bool
+is_too_much(const Invoice *invoice, SettleKind kind, Numeric amount, Numeric due)
+{
+	Numeric zero = numeric_zero();
+
+	if (numeric_compare(invoice->total, zero) < 0)
+		return numeric_compare(due, zero) > 0 && numeric_compare(amount, zero) < 0;
+	return numeric_compare(due, zero) < 0 && numeric_compare(amount, zero) > 0 &&
+		   kind != SETTLE_CREDITED;
+}
+
 Numeric
 invoice_settle(const pg_uuid_t *id, SettleKind kind, Numeric amount)
 {
 	Invoice *invoice = invoice_lock(id);
 	Numeric due = numeric_minus(invoice->amount_due, amount);
-	Numeric zero = numeric_from_int(0);
 
 	if (strcmp(invoice->state, "draft") == 0 || strcmp(invoice->state, "void") == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("invoice \"%s\" is %s", invoice->number, invoice->state),
 				errdetail("Nothing can be settled of it."));
-	/* An invoice over less than nothing is settled by giving what it says. */
-	if (numeric_compare(invoice->total, zero) >= 0 ? numeric_compare(due, zero) < 0
-												   : numeric_compare(due, zero) > 0)
+	if (is_too_much(invoice, kind, amount, due))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("more would be settled of invoice \"%s\" than is due", invoice->number),
 				errdetail("%s %s is due, and %s would be settled.",
