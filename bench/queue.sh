@@ -7,7 +7,7 @@
 # faster than the bare table.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-rounds=${ROUNDS:-7} batch=${BATCH:-100} jobs=${JOBS:-40000} clients=${CLIENTS:-2}
+rounds=${ROUNDS:-9} batch=${BATCH:-100} jobs=${JOBS:-20000} clients=${CLIENTS:-2}
 
 bench_cluster queue --set tenancy.workers=off
 on queue psql -Xq <<'SQL'

@@ -26,20 +26,50 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_job_run_due'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_run_due(integer) IS
-'Runs the periodic work that is due, for databases whose work pg_cron or an operator drives. max_jobs: at most this many. Result: one row a run; state is succeeded or failed, and a failure does not stop the others. Errors: 22023; 42501 within a tenant context. Rights: tenancy_admin.';
+'Runs the periodic work that is due, and queued jobs that functions do, for databases whose work pg_cron or an operator drives; all in the callers transaction. max_jobs: at most this many. Result: one row a run; state is succeeded or failed, and a failure does not stop the others; what has no schedule, such as metering.flush, is told of where it failed. Errors: 22023; 42501 within a tenant context. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.job_run_due(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_run_due(integer) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.schedule_set(
-    kind text, every interval DEFAULT NULL, enabled boolean DEFAULT NULL)
+    name text, kind text DEFAULT NULL, every interval DEFAULT NULL, enabled boolean DEFAULT NULL,
+    arguments jsonb DEFAULT NULL, tenant @extschema@.regtenant DEFAULT NULL, anchor timestamptz DEFAULT NULL,
+    zone text DEFAULT NULL, misfire text DEFAULT NULL, overlap text DEFAULT NULL)
 RETURNS tenancy.schedule
 AS 'MODULE_PATHNAME', 'tenancy_schedule_set'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.schedule_set(text, interval, boolean) IS
-'Changes how often a kind of periodic work runs, or whether it does. kind: a scheduled kind of tenancy.job_kind. every: between one second and one year, or null to keep it. enabled: or null to keep it. Result: the row. Errors: 42704 unknown kind; 22023 bad interval. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION @extschema@.schedule_set(text, interval, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.schedule_set(text, interval, boolean) TO tenancy_admin;
+COMMENT ON FUNCTION @extschema@.schedule_set(text, text, interval, boolean, jsonb, @extschema@.regtenant, timestamptz, text, text, text) IS
+'Enqueues jobs again and again, or changes how; null keeps what is. name: of the schedule or, to change how often it runs or whether it does, a periodic kind of tenancy.job_kind. kind: of the jobs. every: between one second and one year. enabled: true for a new one. arguments, tenant: of the jobs. anchor: the times are multiples of every after it, now by default. zone: a named time zone, in whose civil time days and months are counted; UTC by default. misfire: of times that have passed, "skip" those more than a minute ago, run "once" for all (the default), or run "all". overlap: while the last job is unfinished "skip" the time (the default) or "allow" another job. Result: the row. Errors: 42704 unknown schedule, kind or tenant; 22023 bad argument; 22008 bad anchor; 42501 within a tenant context. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.schedule_set(text, text, interval, boolean, jsonb, @extschema@.regtenant, timestamptz, text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.schedule_set(text, text, interval, boolean, jsonb, @extschema@.regtenant, timestamptz, text, text, text) TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION @extschema@.schedule_drop(
+    name text)
+RETURNS tenancy.schedule
+AS 'MODULE_PATHNAME', 'tenancy_schedule_drop'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.schedule_drop(text) IS
+'Drops a schedule; jobs that it has enqueued stay. name: of one made by schedule_set(). Result: what it was. Errors: 42704 unknown, or a kind of the extension; 42501 within a tenant context. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.schedule_drop(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.schedule_drop(text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.cron_install(
+    schedule text DEFAULT '* * * * *')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_cron_install'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cron_install(text) IS
+'Lets pg_cron call job_run_due(), for databases whose background workers are switched off (tenancy.workers). schedule: five fields, as pg_cron takes them; every minute by default. Result: the id of the job in cron.job, which is the callers. Errors: 55000 pg_cron does not exist in this database; those of cron.schedule(); 42501 within a tenant context. Rights: tenancy_admin, and USAGE on the schema cron.';
+REVOKE ALL ON FUNCTION @extschema@.cron_install(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.cron_install(text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.cron_uninstall()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tenancy_cron_uninstall'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cron_uninstall() IS
+'Takes back what cron_install() did. Result: whether there was a job of the caller. Errors: 55000 pg_cron does not exist in this database; 42501 within a tenant context. Rights: tenancy_admin, and USAGE on the schema cron.';
+REVOKE ALL ON FUNCTION @extschema@.cron_uninstall() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.cron_uninstall() TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION tenancy.event_type_read(
     OUT name text, OUT version integer, OUT description text)

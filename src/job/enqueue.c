@@ -144,11 +144,18 @@ job_take_ready(void)
 	return result;
 }
 
+static bool
+is_for_workers(const char *lane)
+{
+	return strcmp(lane, JOB_OWN_LANE) == 0 || strcmp(lane, JOB_OUTSIDE_LANE) == 0 ||
+		   job_kind_find(lane) != NULL;
+}
+
 /* Tell those who wait for work that there is some, when the transaction commits. */
 static void
 tell(const char *lane)
 {
-	if (strcmp(lane, JOB_OWN_LANE) == 0)
+	if (is_for_workers(lane))
 		is_ready_here = true;
 	else
 		Async_Notify(CHANNEL, lane);

@@ -85,7 +85,7 @@ job_kind_find(const char *name)
 static bool
 is_queued(const JobKind *kind)
 {
-	return kind->perform != NULL || kind->perform_outside != NULL;
+	return kind->perform != NULL || kind->perform_outside != NULL || kind->has_own_worker;
 }
 
 bool
@@ -124,7 +124,11 @@ job_kind_entry(const char *name)
 const char *
 job_kind_lane(const JobKindEntry *entry, const char *name)
 {
-	return entry->library != NULL || entry->procedure != NULL ? "" : name;
+	if (entry->library != NULL && entry->library->perform_outside != NULL)
+		return JOB_OUTSIDE_LANE;
+	if (entry->procedure != NULL || (entry->library != NULL && !entry->library->has_own_worker))
+		return JOB_OWN_LANE;
+	return name;
 }
 
 /* tenancy.job_kind_read() → TABLE(name text, every interval, timeout interval, description text) */

@@ -49,7 +49,8 @@ typedef struct JobKind
 	Jsonb *(*perform)(const JobTask *task);
 	/* The same with no transaction open, for what takes its time outside. */
 	JobOutcome (*perform_outside)(const JobTask *task);
-	const char *retry; /* the policy, as JSON; NULL for the default */
+	const char *retry;   /* the policy, as JSON; NULL for the default */
+	bool has_own_worker; /* a queued kind that a process of another sort does */
 } JobKind;
 
 /* From the init function of a module, in the postmaster. */
@@ -77,5 +78,9 @@ typedef struct JobKindEntry
 /* Palloc'd; NULL where no jobs of that kind can be enqueued. */
 extern JobKindEntry *job_kind_entry(const char *name);
 
-/* The lane of its jobs: "" where background workers run them, else the kind. */
+/* The lanes of the kinds that job workers do: in the database, and outside of it. */
+#define JOB_OWN_LANE ""
+#define JOB_OUTSIDE_LANE "*"
+
+/* The lane of its jobs: one of the two, or the kind itself for all others. */
 extern const char *job_kind_lane(const JobKindEntry *entry, const char *name);

@@ -184,6 +184,8 @@ queue_init(void)
 GateRows *
 job_claim_rows(const JobClaimRequest *request)
 {
+	int64 place = 0;
+	int64 highest = 0;
 	GateRows *rows;
 
 	job_promote();
@@ -198,8 +200,11 @@ job_claim_rows(const JobClaimRequest *request)
 		int64 rank = row_int64(rows, i, 8);
 		int16 priority = DatumGetInt16(row_datum(rows, i, 9));
 
-		line_advance(request->lane, rank - (int64) priority * PLACES_A_PRIORITY, rank);
+		place = Max(place, rank - (int64) priority * PLACES_A_PRIORITY);
+		highest = Max(highest, rank);
 	}
+	if (rows->count > 0)
+		line_advance(request->lane, place, highest);
 	return rows;
 }
 
@@ -425,9 +430,15 @@ job_next_due(void)
 }
 
 bool
+job_is_ready_in(const char *lane)
+{
+	return gate_run(&job_any_ready, EXPECT_AT_MOST_ONE, gate_text(lane))->count == 1;
+}
+
+bool
 job_is_ready(void)
 {
-	return gate_run(&job_any_ready, EXPECT_AT_MOST_ONE, gate_text(JOB_OWN_LANE))->count == 1;
+	return job_is_ready_in(JOB_OWN_LANE) || job_is_ready_in(JOB_OUTSIDE_LANE);
 }
 
 int64

@@ -17,9 +17,6 @@
 
 #define JOB_MIDDLE_PRIORITY 5
 
-/* The lane of the kinds that background workers run. */
-#define JOB_OWN_LANE ""
-
 typedef struct JobRequest
 {
 	const char *kind;
@@ -77,9 +74,10 @@ extern bool job_put_off(const pg_uuid_t *id, int64 fence, TimestampTz until);
 extern void job_promote(void);
 extern void job_rescue(const char *lane);
 
-/* When the first scheduled job is due; DT_NOEND for never.  Is something ready in our lane? */
+/* When the first scheduled job is due; DT_NOEND for never.  Is something ready in our lanes? */
 extern TimestampTz job_next_due(void);
 extern bool job_is_ready(void);
+extern bool job_is_ready_in(const char *lane);
 
 /* Delete what is older than the settings say; how many. */
 extern int64 job_expire(int64 limit);

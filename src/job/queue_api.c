@@ -33,7 +33,7 @@ GATE_STATEMENT(job_extend,
 			   UUIDOID, INT8OID, INTERVALOID, TIMESTAMPTZOID);
 GATE_STATEMENT(job_holder,
 			   "SELECT j.worker_pid, j.worker_since FROM tenancy.job_pending j"
-			   " WHERE j.id = $1 AND j.lane = '' AND j.worker_pid IS NOT NULL FOR UPDATE",
+			   " WHERE j.id = $1 AND j.lane IN ('', '*') AND j.worker_pid IS NOT NULL FOR UPDATE",
 			   UUIDOID);
 GATE_STATEMENT(
 	job_finished,
@@ -107,7 +107,7 @@ TENANCY_FUNCTION(job_claim)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_jobs\" must be between 1 and %d", MAX_CLAIMED));
 	context_require_none("claiming jobs");
-	if (kind == NULL || *job_kind_lane(kind, name) == '\0')
+	if (kind == NULL || kind->library != NULL || kind->procedure != NULL)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("job kind \"%s\" does not exist, or is not for clients", name));
 

@@ -38,11 +38,12 @@
 #define CUT_OFF_ERROR "the run was cut off by a crash or a shutdown"
 #define CUT_OFF_SQLSTATE "57P02" /* crash_shutdown */
 
-GATE_STATEMENT(schedule_add,
-			   "INSERT INTO tenancy.schedule (kind, every, next_run_at, enabled, fence, failures)"
-			   " VALUES ($1, pg_catalog.make_interval(secs => $2), $3, true, 0, 0)"
-			   " ON CONFLICT (kind) DO NOTHING",
-			   TEXTOID, FLOAT8OID, TIMESTAMPTZOID);
+GATE_STATEMENT(
+	schedule_add,
+	"INSERT INTO tenancy.schedule (name, kind, every, next_run_at, enabled, fence, failures)"
+	" VALUES ($1, $1, pg_catalog.make_interval(secs => $2), $3, true, 0, 0)"
+	" ON CONFLICT (name) DO NOTHING",
+	TEXTOID, FLOAT8OID, TIMESTAMPTZOID);
 GATE_STATEMENT(schedule_claim_next,
 			   "UPDATE tenancy.schedule AS s"
 			   "   SET fence = s.fence + 1, last_started_at = $1,"
@@ -95,15 +96,9 @@ GATE_STATEMENT(schedule_end,
 GATE_STATEMENT(
 	schedule_due,
 	"SELECT pg_catalog.min(greatest(s.next_run_at, coalesce(s.lease_until, s.next_run_at)))"
-	"  FROM tenancy.schedule s WHERE s.enabled AND s.kind = ANY ($1)",
+	"  FROM tenancy.schedule s"
+	" WHERE s.enabled AND (s.anchor IS NOT NULL OR s.kind = ANY ($1))",
 	TEXTARRAYOID);
-GATE_STATEMENT(schedule_change,
-			   "UPDATE tenancy.schedule AS s"
-			   "   SET every = coalesce($2, s.every), enabled = coalesce($3, s.enabled),"
-			   "       next_run_at = CASE WHEN $2 IS NULL THEN s.next_run_at"
-			   "                          ELSE least(s.next_run_at, $4 + $2) END"
-			   " WHERE s.kind = $1 RETURNING s",
-			   TEXTOID, INTERVALOID, BOOLOID, TIMESTAMPTZOID);
 GATE_STATEMENT(job_run_expire,
 			   "DELETE FROM tenancy.job_run WHERE started_at < $1 - interval '30 days'",
 			   TIMESTAMPTZOID);
@@ -125,6 +120,12 @@ static StateMachine job_run_states = {
 
 /* Has this process changed a schedule that the launcher has not heard of? */
 static bool is_changed = false;
+
+void
+schedule_note_changed(void)
+{
+	is_changed = true;
+}
 
 static char *
 run_retention_job(void)
@@ -320,65 +321,4 @@ schedule_next_due(void)
 	GateRows *rows = gate_run(&schedule_due, EXPECT_ONE, scheduled_kinds());
 
 	return row_is_null(rows, 0, 0) ? DT_NOEND : row_timestamptz(rows, 0, 0);
-}
-
-/* job_run_due(max_jobs int) → TABLE(kind text, state text, error text) */
-TENANCY_FUNCTION(job_run_due)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int32 max_jobs = PG_GETARG_INT32(0);
-	JobClaim claim;
-
-	if (max_jobs < 1)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"max_jobs\" must be at least 1"));
-	context_require_none("running jobs");
-	extension_require();
-	InitMaterializedSRF(fcinfo, 0);
-	schedule_sync();
-	for (int i = 0; i < max_jobs && schedule_claim(&claim); i++)
-	{
-		JobOutcome outcome = schedule_run(claim.kind, CANCEL_RAISES);
-		Datum values[3];
-		bool nulls[3] = {false, false, outcome.error == NULL};
-
-		/* The row of the schedule stays locked from the claim on. */
-		if (!schedule_finish(&claim, &outcome))
-			elog(ERROR, "the claim on job \"%s\" was lost", claim.kind->name);
-		values[0] = CStringGetTextDatum(claim.kind->name);
-		values[1] = CStringGetTextDatum(outcome.error == NULL ? "succeeded" : "failed");
-		values[2] = outcome.error == NULL ? (Datum) 0 : CStringGetTextDatum(outcome.error);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
-	return (Datum) 0;
-}
-
-/* schedule_set(kind text, every interval, enabled boolean) → tenancy.schedule */
-TENANCY_FUNCTION(schedule_set)
-{
-	char *name = required_text(fcinfo, 0, "kind");
-	const JobKind *kind = job_kind_find(name);
-
-	if (kind == NULL || !job_kind_is_periodic(kind))
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("job kind \"%s\" does not exist, or is not scheduled", name),
-				errhint("The view tenancy.job_kind lists them."));
-	if (!PG_ARGISNULL(1))
-	{
-		Interval shortest = {.time = USECS_PER_SEC};
-		Interval longest = {.month = MONTHS_PER_YEAR};
-
-		if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1),
-											 IntervalPGetDatum(&shortest))) ||
-			DatumGetBool(
-				DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(1), IntervalPGetDatum(&longest))))
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("argument \"every\" must be between one second and one year"));
-	}
-	schedule_sync();
-	is_changed = true;
-	PG_RETURN_DATUM(
-		row_datum(gate_run(&schedule_change, EXPECT_ONE, gate_text(name), gate_argument(1),
-						   gate_argument(2), gate_timestamptz(clock_wall())),
-				  0, 0));
 }

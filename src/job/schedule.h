@@ -52,6 +52,10 @@ extern void schedule_recover(void);
 
 /* Has this process changed a schedule since the last call? */
 extern bool schedule_take_changed(void);
+extern void schedule_note_changed(void);
+
+/* Enqueue the jobs of schedules that are due; how many schedules were. */
+extern int schedule_fire(void);
 
 /* The next time at which something is due; DT_NOEND for never. */
 extern TimestampTz schedule_next_due(void);

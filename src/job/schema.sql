@@ -1,6 +1,7 @@
 /* job: when periodic work is due, and what became of it. */
 
 CREATE TABLE tenancy.schedule (
+    name                text NOT NULL,
     kind                text NOT NULL,
     every               interval NOT NULL,
     next_run_at         timestamptz NOT NULL,
@@ -11,11 +12,25 @@ CREATE TABLE tenancy.schedule (
     last_finished_at    timestamptz,
     last_error          text,
     failures            integer NOT NULL,
-    CONSTRAINT schedule_pkey PRIMARY KEY (kind),
+    arguments           jsonb,
+    tenant_id           uuid,
+    anchor              timestamptz,
+    zone                text,
+    misfire             text,
+    overlap             text,
+    last_job            uuid,
+    CONSTRAINT schedule_pkey PRIMARY KEY (name),
+    CONSTRAINT schedule_misfire_check CHECK (misfire IN ('skip', 'once', 'all')),
+    CONSTRAINT schedule_overlap_check CHECK (overlap IN ('skip', 'allow')),
+    CONSTRAINT schedule_anchor_check CHECK ((anchor IS NULL) = (zone IS NULL) AND (anchor IS NULL) = (misfire IS NULL)
+        AND (anchor IS NULL) = (overlap IS NULL) AND (anchor IS NULL) = (arguments IS NULL)),
     CONSTRAINT schedule_every_check CHECK (every >= interval '1 second')
 );
 COMMENT ON TABLE tenancy.schedule IS
-'Periodic work of this database, one row a kind. Kept for ever.';
+'Periodic work of this database: one row for each kind of the library, of the same name, and those that applications make, which enqueue jobs. Kept until schedule_drop().';
+COMMENT ON COLUMN tenancy.schedule.anchor IS 'the n-th time is n times every after it, in the civil time of the zone; null for a kind of the library, whose next run follows the last';
+COMMENT ON COLUMN tenancy.schedule.misfire IS 'times that nobody was there for: skip them, run once for all of them, or run all';
+COMMENT ON COLUMN tenancy.schedule.overlap IS 'when the last job is not finished: skip the time, or allow another job beside it';
 COMMENT ON COLUMN tenancy.schedule.fence IS 'number of the last claim; an outcome under an older one is discarded';
 COMMENT ON COLUMN tenancy.schedule.failures IS 'since the last success';
 REVOKE ALL ON tenancy.schedule FROM PUBLIC;
@@ -176,7 +191,6 @@ COMMENT ON TABLE tenancy.job_done IS
 'Jobs that are finished. Kept for tenancy.job_retention, and the discarded, which job_replay() can take up, four times as long; of the succeeded of one kind the latest tenancy.job_history at most. By the kind job.retention.';
 COMMENT ON COLUMN tenancy.job_done.outcome IS 'discarded: it has failed for good';
 CREATE INDEX job_done_finished_at_idx ON tenancy.job_done USING brin (finished_at) WITH (pages_per_range = 16);
-CREATE INDEX job_done_tenant_idx ON tenancy.job_done (tenant_id, id) WHERE tenant_id IS NOT NULL;
 CREATE INDEX job_done_discarded_idx ON tenancy.job_done (finished_at) WHERE outcome = 'discarded';
 ALTER TABLE tenancy.job_done ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.job_done FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);

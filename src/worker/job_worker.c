@@ -34,6 +34,9 @@ static MemoryContext job_context;
 
 static bool has_left_work = false;
 
+static const char *const lanes[] = {JOB_OWN_LANE, JOB_OUTSIDE_LANE};
+static int first_lane = 0;
+
 static void
 on_job_worker_exit(int code, Datum argument)
 {
@@ -64,8 +67,12 @@ claim(QueuedJob *job)
 	bool is_claimed;
 
 	directory_take_jobs(MyDatabaseId);
-	job_rescue(JOB_OWN_LANE);
-	is_claimed = job_claim_next(JOB_OWN_LANE, job);
+	for (int i = 0; i < lengthof(lanes); i++)
+		job_rescue(lanes[i]);
+	/* In turn: neither lane waits for the other to be empty. */
+	first_lane ^= 1;
+	is_claimed =
+		job_claim_next(lanes[first_lane], job) || job_claim_next(lanes[first_lane ^ 1], job);
 	MemoryContextSwitchTo(previous);
 	if (!is_claimed)
 	{

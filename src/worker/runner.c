@@ -138,6 +138,8 @@ run_scheduled(TurnResult *result)
 	}
 
 	worker_start_transaction("looking for the next job");
+	if (schedule_fire() > 0)
+		result->did_work = true;
 	(void) directory_take_due(MyDatabaseId);
 	next_due = schedule_next_due();
 

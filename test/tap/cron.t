@@ -7,12 +7,26 @@ cluster_start --preload pg_cron --set cron.database_name=app --set cron.use_back
 	--set tenancy.workers=off --set max_worker_processes=16
 sql "CREATE EXTENSION pg_cron" >/dev/null
 sql "SELECT slug FROM tenant_create('acme', plan => 'starter', starts_at => '2026-01-01 00:00+00')" >/dev/null
-sql "SELECT cron.schedule('billing', '* * * * *', 'SELECT billing_run(''2026-02-15 00:00+00'')'); SELECT cron.schedule('tenancy', '* * * * *', 'SELECT job_run_due()')" >/dev/null
+sql "SELECT cron.schedule('billing', '* * * * *', 'SELECT billing_run(''2026-02-15 00:00+00'')'); SELECT cron_install()" >/dev/null
+is "$(sql "SELECT schedule, command FROM cron.job WHERE jobname = 'pg_tenancy'")" "* * * * *|SELECT public.job_run_due()" "cron_install() registers the periodic work"
+is "$(sql "SELECT cron_install('*/1 * * * *') = jobid FROM cron.job WHERE jobname = 'pg_tenancy'")" t "once"
+sql "CREATE ROLE doer; CREATE SCHEMA work AUTHORIZATION doer; SET ROLE doer; CREATE TABLE work.done (tenant uuid);
+	CREATE FUNCTION work.note(j jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO work.done VALUES (public.current_tenant_id()); RETURN NULL; END \$\$" >/dev/null
+sql "SELECT count(*) FROM job_kind_define('note', 'work.note(jsonb)'); SELECT slug FROM tenant_create('other'); SELECT count(job_enqueue('note', tenant => t)) FROM unnest(ARRAY['acme', 'other']::regtenant[]) t; SELECT count(*) FROM schedule_set('notes', 'note', '1 second', arguments => '{\"by\": \"schedule\"}')" >/dev/null
+psql -XAtqc "BEGIN; SELECT tenant_context_set('acme'); CREATE TEMP TABLE x AS SELECT 1; ROLLBACK" >/dev/null 2>&1
 is "$(sql "SELECT count(*) FROM tenancy.invoice")" 0 "nothing is billed by itself"
 # the next full minute is at most 60 seconds away
 wait_for 75 "SELECT count(*) FROM tenancy.invoice WHERE period_start = '2026-01-01 00:00+00' AND total = 29" 1
 ok $? "pg_cron bills"
 wait_for 10 "SELECT count(*) >= 3 FROM tenancy.job_run WHERE state = 'succeeded'" t
 ok $? "and runs what is due"
+is "$(sql "SELECT count(DISTINCT tenant) FROM work.done")" 2 "also queued jobs, of several tenants at once"
+is "$(sql "SELECT count(*) > 0 FROM tenancy.job_done WHERE schedule = 'notes' AND outcome = 'succeeded'")" t "and those of schedules"
+is "$(sql "SELECT count(*) > 0 FROM tenancy.usage_hour")" t "and flushes what was metered"
+is "$(sql "SELECT cron_uninstall(); SELECT cron_uninstall(); SELECT count(*) FROM cron.job WHERE jobname = 'pg_tenancy'")" "t
+f
+0" "cron_uninstall() takes it back"
 is "$(sql "SELECT string_agg(DISTINCT status, ',') FROM cron.job_run_details")" succeeded "without an error"
+sql "CREATE DATABASE bare" postgres >/dev/null
+like "$(sql "CREATE EXTENSION pg_tenancy; SELECT cron_install()" bare)" 55000 "without pg_cron there is nothing to install"
 done_testing
