@@ -252,6 +252,21 @@ has_more_to_do(const QueryDesc *query)
 }
 
 static void
+end_watched(bool is_budgeted, bool is_adding, bool has_failed)
+{
+	if (is_budgeted)
+		cpu_charge(has_failed);
+	if (is_adding)
+		adding_end(has_failed);
+	if (!has_failed)
+		return;
+	if (is_budgeted)
+		cpu_translate_error();
+	if (is_adding)
+		adding_translate_error();
+}
+
+static void
 run_executor(EXECUTOR_RUN_PARAMS)
 {
 	if (previous_run)
@@ -260,8 +275,9 @@ run_executor(EXECUTOR_RUN_PARAMS)
 		standard_ExecutorRun(EXECUTOR_RUN_ARGS);
 }
 
+/* Under limits that it may pass while it runs. */
 static void
-run_executor_budgeted(EXECUTOR_RUN_PARAMS)
+run_executor_watched(bool is_budgeted, bool is_adding, EXECUTOR_RUN_PARAMS)
 {
 	PG_TRY();
 	{
@@ -269,12 +285,11 @@ run_executor_budgeted(EXECUTOR_RUN_PARAMS)
 	}
 	PG_CATCH();
 	{
-		cpu_charge(true);
-		cpu_translate_error();
+		end_watched(is_budgeted, is_adding, true);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	cpu_charge(false);
+	end_watched(is_budgeted, is_adding, false);
 }
 
 static void
@@ -285,8 +300,11 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 	nesting_level++;
 	PG_TRY();
 	{
-		if (nesting_level == 1 && cpu_begin())
-			run_executor_budgeted(EXECUTOR_RUN_ARGS);
+		bool is_budgeted = nesting_level == 1 && cpu_begin();
+		bool is_adding = extension_is_ready() && adding_begin(query);
+
+		if (unlikely(is_budgeted || is_adding))
+			run_executor_watched(is_budgeted, is_adding, EXECUTOR_RUN_ARGS);
 		else
 			run_executor(EXECUTOR_RUN_ARGS);
 		if (nesting_level == 1)
@@ -392,12 +410,20 @@ run_utility(PlannedStmt *statement, const char *query_string, bool read_only_tre
 }
 
 static void
-run_utility_budgeted(PlannedStmt *statement, const char *query_string, bool read_only_tree,
-					 ProcessUtilityContext context, ParamListInfo params,
-					 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+run_utility_watched(PlannedStmt *statement, const char *query_string, bool read_only_tree,
+					ProcessUtilityContext context, ParamListInfo params,
+					QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	cpu_admit();
-	if (!cpu_begin())
+	/* What comes without a snapshot is done in no time, and may not take one. */
+	bool may_be_budgeted = nesting_level == 1 && ActiveSnapshotSet();
+	bool is_budgeted;
+	bool is_adding;
+
+	if (may_be_budgeted)
+		cpu_admit();
+	is_budgeted = may_be_budgeted && cpu_begin();
+	is_adding = adding_begin_utility(statement->utilityStmt);
+	if (likely(!is_budgeted && !is_adding))
 	{
 		run_utility(statement, query_string, read_only_tree, context, params, environment, dest,
 					completion);
@@ -410,12 +436,11 @@ run_utility_budgeted(PlannedStmt *statement, const char *query_string, bool read
 	}
 	PG_CATCH();
 	{
-		cpu_charge(true);
-		cpu_translate_error();
+		end_watched(is_budgeted, is_adding, true);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	cpu_charge(false);
+	end_watched(is_budgeted, is_adding, false);
 }
 
 static void
@@ -460,9 +485,8 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		explain_level += is_explaining;
 		if (context == PROCESS_UTILITY_TOPLEVEL)
 			database = worker_before_utility(node);
-		/* What comes without a snapshot is done in no time, and may not take one. */
-		(nesting_level == 1 && ActiveSnapshotSet() ? run_utility_budgeted : run_utility)(
-			allowed, query_string, read_only_tree, context, params, environment, dest, completion);
+		run_utility_watched(allowed, query_string, read_only_tree, context, params, environment,
+							dest, completion);
 		if (extension_is_ready())
 		{
 			shared_table_after_statement(changed);

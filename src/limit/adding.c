@@ -5,6 +5,9 @@
  * Adding is what makes a tenant's storage grow: INSERT, UPDATE, MERGE unless it only deletes,
  * COPY FROM, and what fills tables or indexes by a utility statement.  Temporary tables are
  * no storage of the tenant's.  A tenant that is suspended may define nothing either, but drop.
+ *
+ * A statement that adds is looked at while it runs, too: one that has passed the quota by itself
+ * is cancelled when its tenant's storage was measured again (quota_storage.c).
  */
 #include "postgres.h"
 
@@ -14,6 +17,7 @@
 #include "limit/adding.h"
 #include "limit/quota.h"
 #include "limit/refusal.h"
+#include "limit/watch.h"
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -89,25 +93,32 @@ plan_adds(const Plan *plan, const PlannedStmt *statement)
 	return false;
 }
 
-void
-adding_check_query(const QueryDesc *query)
+static bool
+query_adds(const QueryDesc *query)
 {
 	const PlannedStmt *statement = query->plannedstmt;
-	const pg_uuid_t *tenant;
 	bool adds;
 	ListCell *cell;
 
 	/* What only reads is the rule. */
 	if (likely(query->operation == CMD_SELECT && !statement->hasModifyingCTE))
-		return;
-	tenant = adding_tenant();
-	if (tenant == NULL)
-		return;
+		return false;
 	adds = plan_adds(statement->planTree, statement);
 	if (statement->hasModifyingCTE)
 		foreach (cell, statement->subplans)
 			adds |= plan_adds(lfirst(cell), statement);
-	if (adds)
+	return adds;
+}
+
+void
+adding_check_query(const QueryDesc *query)
+{
+	const pg_uuid_t *tenant;
+
+	if (likely(!query_adds(query)))
+		return;
+	tenant = adding_tenant();
+	if (tenant != NULL)
 		check(tenant);
 }
 
@@ -147,4 +158,73 @@ adding_check_utility(Node *statement)
 	else if (unlikely(context_is_suspended()) && GetCommandLogLevel(statement) == LOGSTMT_DDL &&
 			 !IsA(statement, DropStmt))
 		refuse_suspended(tenant);
+}
+
+/* The statements that add and run, one within another; their tenant's storage. */
+static struct
+{
+	volatile int depth;
+	volatile bool is_cancelled;
+	QuotaWatch storage;
+} running;
+
+static bool
+begin(void)
+{
+	const pg_uuid_t *tenant = adding_tenant();
+
+	if (tenant == NULL || !quota_watch_storage(tenant, &running.storage))
+		return false;
+	if (running.depth++ == 0)
+		running.is_cancelled = false;
+	watch_start();
+	return true;
+}
+
+bool
+adding_begin(const QueryDesc *query)
+{
+	return query_adds(query) && begin();
+}
+
+bool
+adding_begin_utility(Node *statement)
+{
+	return extension_is_ready() && context_tenant() != NULL && utility_adds(statement) && begin();
+}
+
+void
+adding_sample(void)
+{
+	if (running.depth == 0 || running.is_cancelled ||
+		!quota_is_over(running.storage.entry, running.storage.hard))
+		return;
+	running.is_cancelled = true;
+	watch_cancel();
+}
+
+static void
+take_back_cancel(void)
+{
+	if (running.is_cancelled)
+		watch_take_back_cancel();
+	running.is_cancelled = false;
+}
+
+void
+adding_end(bool has_failed)
+{
+	running.depth--;
+	if (!has_failed && running.depth == 0)
+		take_back_cancel();
+}
+
+void
+adding_translate_error(void)
+{
+	if (!running.is_cancelled)
+		return;
+	take_back_cancel();
+	FlushErrorState();
+	quota_refuse_storage(&running.storage);
 }

@@ -4,19 +4,24 @@
  *
  * A budget is a bucket that leaks (GCRA), whose cost is the CPU time of the process: a nanosecond
  * of CPU moves the arrival time on by as many as the budget is smaller than a minute.  A tenant
- * may use a minute's budget at once.  Beyond it a statement waits until there is some again, at
- * most LONGEST_DELAY; with a whole minute in debt it is refused, and one that runs is cancelled.
+ * may use a minute's budget at once.  From 80 percent of it on a session is warned; beyond it a
+ * statement waits until there is some again, at most LONGEST_DELAY; with a whole minute in debt
+ * statements are refused, and those that run are cancelled.
  *
  * Tenants without a budget cost a look at a cache.  CPU time is read at the ends of a statement
- * and, while it runs, by a timer; that of parallel workers as they end.
+ * and of a transaction, and by a timer while a statement or its parallel workers run.
  */
 #include "postgres.h"
 
 #include "catalog/extension.h"
 #include "context/context.h"
+#include "context/login.h"
 #include "core/compat.h"
 #include "core/settings.h"
+#include "limit/quota.h"
+#include "limit/refusal.h"
 #include "limit/resource.h"
+#include "limit/watch.h"
 #include "shmem/table.h"
 
 #include <time.h>
@@ -25,13 +30,12 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #define NS_PER_SECOND INT64CONST(1000000000)
 #define PERIOD_NS (60 * NS_PER_SECOND)
 #define LONGEST_DELAY_MS 1000
-#define SAMPLE_MS 100
+#define WARNING_PERCENT 80
 
 typedef struct CpuKey
 {
@@ -59,16 +63,19 @@ static SharedTable entries = {
 	.capacity = entry_capacity,
 };
 
-/* The statement that runs under a budget. */
+/*
+ * The session under a budget.  What it used is charged from where it was charged last: the time
+ * between its statements counts, for parsing and planning happen there.
+ */
 static struct
 {
-	volatile bool is_running;
-	volatile bool is_cancelled;
-	CpuKey key;
+	CpuEntry *entry; /* NULL: no budget; entries are removed with their database alone */
 	char slug[64];
 	int64 budget_ns;
-	int64 started_cpu_ns;
-	volatile int64 cancel_at_cpu_ns;
+	volatile int64 charged_cpu_ns; /* the process's CPU time up to which it is charged */
+	volatile bool is_running;      /* a statement */
+	volatile bool is_cancelled;
+	TimestampTz warned_at;
 } running;
 
 static int64
@@ -110,41 +117,31 @@ make_key(CpuKey *key, const pg_uuid_t *tenant)
 	key->tenant = *tenant;
 }
 
-/* In a signal handler: no locks, no memory; the clock may be read. */
 static void
-on_sample(void)
+charge(void)
 {
+	int64 cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+
+	charge_entry(running.entry, cpu_ns - running.charged_cpu_ns);
+	running.charged_cpu_ns = cpu_ns;
+}
+
+/*
+ * In a signal handler.  All sessions and parallel workers of the tenant charge, so that it is
+ * the sum that cancels; a worker ends with its leader.
+ */
+void
+cpu_sample(void)
+{
+#ifndef PG_HAVE_ATOMIC_U64_SIMULATION
 	if (!running.is_running || running.is_cancelled)
 		return;
-	if (clock_ns(CLOCK_PROCESS_CPUTIME_ID) < running.cancel_at_cpu_ns)
+	charge();
+	if (IsParallelWorker() || ahead_of(running.entry) <= 2 * PERIOD_NS)
 		return;
 	running.is_cancelled = true;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-}
-
-static bool has_timeout = false;
-static TimeoutId timeout;
-
-/* The timer goes on to the end of the transaction: setting it costs a system call. */
-static void
-watch(void)
-{
-	if (!has_timeout)
-		timeout = RegisterTimeout(USER_TIMEOUT, on_sample);
-	has_timeout = true;
-	if (!get_timeout_active(timeout))
-		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SAMPLE_MS),
-							 SAMPLE_MS);
-}
-
-/* An idle session is not to be woken.  A procedure that commits still runs. */
-static void
-stop_watching(void)
-{
-	if (has_timeout && !running.is_running && get_timeout_active(timeout))
-		disable_timeout(timeout, false);
+	watch_cancel();
+#endif
 }
 
 static pg_noreturn void
@@ -190,6 +187,32 @@ budgeted(void)
 	return limits->has_cpu ? limits : NULL;
 }
 
+static void
+note(const pg_uuid_t *tenant, RefusalKind kind, int64 ahead, int64 budget_ns)
+{
+	int64 used = (int64) ((int128) ahead * budget_ns / PERIOD_NS / (NS_PER_SECOND / QUOTA_UNIT));
+
+	refusal_note(tenant, kind, "cpu_seconds_per_minute", used,
+				 budget_ns / (NS_PER_SECOND / QUOTA_UNIT), 0);
+}
+
+/* Once a minute in each session. */
+static void
+warn(const ResourceLimits *limits, int64 ahead)
+{
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	if (now < running.warned_at + USECS_PER_MINUTE)
+		return;
+	running.warned_at = now;
+	note(&limits->tenant, CPU_WARNED, ahead, limits->cpu_ns_per_minute);
+	ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			errmsg("the CPU budget of tenant \"%s\" is nearly used up", limits->slug),
+			errdetail("It is %.3f s of CPU a minute, of which %d percent are used.",
+					  (double) limits->cpu_ns_per_minute / NS_PER_SECOND,
+					  (int) (ahead / (PERIOD_NS / 100))));
+}
+
 void
 cpu_admit(void)
 {
@@ -208,65 +231,92 @@ cpu_admit(void)
 	ahead = ahead_of(entry);
 	LWLockRelease(lock);
 	if (ahead > 2 * PERIOD_NS)
+	{
+		note(&limits->tenant, CPU_REFUSED, ahead, limits->cpu_ns_per_minute);
 		refuse(limits->slug, limits->cpu_ns_per_minute, ahead - PERIOD_NS);
+	}
 	if (ahead > PERIOD_NS)
+	{
+		note(&limits->tenant, CPU_DELAYED, ahead, limits->cpu_ns_per_minute);
 		delay(ahead - PERIOD_NS);
+	}
+	else if (ahead > PERIOD_NS / 100 * WARNING_PERCENT)
+		warn(limits, ahead);
+}
+
+/* Worker or not: the statement is charged to this entry from now on. */
+static void
+begin(CpuEntry *entry)
+{
+	/* What came before was another's. */
+	if (running.entry != entry && !IsParallelWorker())
+		running.charged_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	running.entry = entry;
+	running.is_cancelled = false;
+	running.is_running = true;
+	watch_start();
+}
+
+/* A parallel worker lives for one query: its CPU time is that of the leader's tenant. */
+static bool
+begin_worker(void)
+{
+	const pg_uuid_t *tenant = extension_is_ready() ? context_tenant() : NULL;
+	CpuKey key;
+	LWLock *lock;
+	CpuEntry *entry;
+
+	if (tenant == NULL)
+		return false;
+	make_key(&key, tenant);
+	entry = shared_table_find(&entries, &key, LW_SHARED, &lock);
+	if (entry == NULL)
+		return false;
+	LWLockRelease(lock);
+	begin(entry);
+	return true;
 }
 
 bool
 cpu_begin(void)
 {
-	const ResourceLimits *limits = budgeted();
+	const ResourceLimits *limits;
+	CpuKey key;
 	LWLock *lock;
 	CpuEntry *entry;
-	int64 ahead;
 
+	if (unlikely(IsParallelWorker()))
+		return begin_worker();
+	limits = budgeted();
 	if (likely(limits == NULL))
 		return false;
-	make_key(&running.key, &limits->tenant);
-	entry = shared_table_ensure(&entries, &running.key, LW_SHARED, &lock);
+	make_key(&key, &limits->tenant);
+	entry = shared_table_ensure(&entries, &key, LW_SHARED, &lock);
 	if (entry == NULL)
 		return false; /* more tenants than tenancy.max_tenants: table.c counts it */
 	pg_atomic_write_u64(&entry->budget_ns, limits->cpu_ns_per_minute);
-	ahead = ahead_of(entry);
 	LWLockRelease(lock);
-
 	running.budget_ns = limits->cpu_ns_per_minute;
 	strlcpy(running.slug, limits->slug, sizeof(running.slug));
-	running.started_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-	running.cancel_at_cpu_ns =
-		running.started_cpu_ns +
-		(int64) ((int128) Max(2 * PERIOD_NS - ahead, 0) * running.budget_ns / PERIOD_NS);
-	running.is_cancelled = false;
-	running.is_running = true;
-	watch();
+	begin(entry);
 	return true;
 }
 
-/* A cancel that came too late must not hit what comes next. */
 static void
 take_back_cancel(void)
 {
 	if (running.is_cancelled)
-		QueryCancelPending = false;
+		watch_take_back_cancel();
 	running.is_cancelled = false;
 }
 
 void
 cpu_charge(bool has_failed)
 {
-	LWLock *lock;
-	CpuEntry *entry;
-	int64 used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - running.started_cpu_ns;
-
 	running.is_running = false;
 	if (!has_failed)
 		take_back_cancel();
-	entry = shared_table_find(&entries, &running.key, LW_SHARED, &lock);
-	if (entry == NULL)
-		return;
-	charge_entry(entry, used);
-	LWLockRelease(lock);
+	charge();
 }
 
 void
@@ -276,29 +326,20 @@ cpu_translate_error(void)
 		return;
 	take_back_cancel();
 	FlushErrorState();
+	note(&running.entry->key.tenant, CPU_CANCELLED, ahead_of(running.entry), running.budget_ns);
 	refuse(running.slug, running.budget_ns, PERIOD_NS);
 }
 
-/* A parallel worker lives for one query: its CPU time is that of the leader's tenant. */
+/* The rest of the transaction, its end included; a bound login goes on to be charged. */
 static void
-charge_parallel_worker(void)
+end_transaction(void)
 {
-	const pg_uuid_t *tenant;
-	CpuKey key;
-	LWLock *lock;
-	CpuEntry *entry;
-
-	if (!extension_is_ready())
+	if (likely(running.entry == NULL))
 		return;
-	tenant = context_tenant();
-	if (tenant == NULL)
-		return;
-	make_key(&key, tenant);
-	entry = shared_table_find(&entries, &key, LW_SHARED, &lock);
-	if (entry == NULL)
-		return;
-	charge_entry(entry, clock_ns(CLOCK_PROCESS_CPUTIME_ID));
-	LWLockRelease(lock);
+	charge();
+	/* A procedure that commits still runs. */
+	if (!running.is_running && login_tenant() == NULL)
+		running.entry = NULL;
 }
 
 void
@@ -309,10 +350,13 @@ cpu_transaction_event(XactEvent event)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			stop_watching();
+			end_transaction();
+			if (!running.is_running)
+				watch_stop();
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-			charge_parallel_worker();
+			if (running.entry != NULL)
+				charge();
 			break;
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:

@@ -102,6 +102,22 @@ extern TimestampTz quota_month(TimestampTz time, int months);
 /* Storage (quota_storage.c): before a statement that adds; raises 53400 over the limit. */
 extern void quota_check_storage(const pg_uuid_t *tenant);
 
+/*
+ * While it runs: what to look at, where the tenant has such a quota.  quota_is_over() may be
+ * called in a signal handler; it asks for the storage to be measured again.
+ */
+typedef struct QuotaEntry QuotaEntry;
+typedef struct QuotaWatch
+{
+	pg_uuid_t tenant;
+	QuotaEntry *entry;
+	int64 hard;
+} QuotaWatch;
+extern bool quota_watch_storage(const pg_uuid_t *tenant, QuotaWatch *watch);
+extern bool quota_is_over(QuotaEntry *entry, int64 hard);
+extern QuotaEntry *quota_entry(const QuotaKey *key); /* NULL: no room */
+extern pg_noreturn void quota_refuse_storage(const QuotaWatch *watch);
+
 /* Has the tenant written since its storage was measured?  Both under no lock of the caller. */
 extern void quota_note_written(const QuotaKey *key);
 extern int quota_take_written(Oid database, pg_uuid_t *tenants, int max);

@@ -39,6 +39,33 @@ quota_check_storage(const pg_uuid_t *tenant)
 		quota_refuse(tenant, quota, used, 0);
 }
 
+bool
+quota_watch_storage(const pg_uuid_t *tenant, QuotaWatch *watch)
+{
+	const Quota *quota = quota_find(tenant, STORAGE_METRIC);
+	QuotaKey key;
+
+	if (likely(quota == NULL || quota->hard == QUOTA_NONE))
+		return false;
+	quota_make_key(&key, tenant, STORAGE_METRIC);
+	watch->tenant = *tenant;
+	watch->hard = quota->hard;
+	watch->entry = quota_entry(&key);
+	return watch->entry != NULL;
+}
+
+void
+quota_refuse_storage(const QuotaWatch *watch)
+{
+	const Quota *quota = quota_find(&watch->tenant, STORAGE_METRIC);
+	QuotaKey key;
+
+	quota_make_key(&key, &watch->tenant, STORAGE_METRIC);
+	if (quota == NULL)
+		elog(ERROR, "the storage quota is gone");
+	quota_refuse(&watch->tenant, quota, quota_known_use(&key), 0);
+}
+
 static char *
 measure_written(void)
 {

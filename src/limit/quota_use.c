@@ -29,7 +29,7 @@
 
 #define REFRESH_INTERVAL (60 * USECS_PER_SEC)
 
-typedef struct QuotaEntry
+struct QuotaEntry
 {
 	QuotaKey key;
 	bool is_counted;          /* rows of tables, known exactly */
@@ -41,7 +41,7 @@ typedef struct QuotaEntry
 	int64 reserved;           /* by transactions that go on; counted metrics alone */
 	TimestampTz period_start; /* of a sum */
 	TimestampTz refreshed_at; /* 0: not known */
-} QuotaEntry;
+};
 
 static int
 entry_capacity(void)
@@ -277,6 +277,25 @@ quota_note_changed(const QuotaKey *key)
 		return;
 	entry->is_changed = true;
 	LWLockRelease(lock);
+}
+
+QuotaEntry *
+quota_entry(const QuotaKey *key)
+{
+	LWLock *lock;
+	QuotaEntry *entry = shared_table_ensure(&entries, key, LW_EXCLUSIVE, &lock);
+
+	if (entry != NULL)
+		LWLockRelease(lock);
+	return entry;
+}
+
+/* Without a lock: single words, of an entry that stays. */
+bool
+quota_is_over(QuotaEntry *entry, int64 hard)
+{
+	entry->is_written = true;
+	return entry->refreshed_at != 0 && entry->used > hard;
 }
 
 /*

@@ -33,6 +33,7 @@ extern void cpu_charge(bool has_failed);
 extern void cpu_translate_error(void);
 
 extern void cpu_transaction_event(XactEvent event);
+extern void cpu_sample(void); /* from watch.c */
 
 /* How much of the budget is used: 1.0 is all of it; more is debt. */
 extern double cpu_budget_used(const pg_uuid_t *tenant);

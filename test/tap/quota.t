@@ -78,7 +78,16 @@ like "$(as_tenant globex "COPY blob (body) FROM STDIN;
 x
 \\.")" '53400' "and COPY"
 is "$(as_tenant globex "SELECT count(*) > 20 FROM blob;")" t "reading works"
+like "$(as_tenant globex "CREATE TABLE x AS SELECT * FROM blob;")" '42501|53400' "no way around"
+like "$(as_tenant globex "MERGE INTO blob USING (VALUES (1)) v(i) ON false WHEN NOT MATCHED THEN INSERT (body) VALUES ('x');")" '53400' "MERGE that inserts is off"
+is "$(as_tenant globex "MERGE INTO blob USING (VALUES (-1)) v(i) ON id = i WHEN MATCHED THEN DELETE;")" "" "MERGE that deletes is not"
+is "$(as_tenant globex "CREATE TEMP TABLE t AS SELECT id FROM blob; INSERT INTO t VALUES (1); SELECT count(*) > 20 FROM t;")" t "temporary tables are not"
 like "$(sql "SELECT slug FROM tenant_suspend('globex', 'over its quota')")" globex "it can be suspended"
+sql "SELECT slug FROM tenant_resume('globex')" >/dev/null
+sql "SELECT slug FROM tenant_suspend('globex', 'unpaid')" >/dev/null
+like "$(as_tenant globex "INSERT INTO blob (body) VALUES ('x');")" '55000.*suspended' "suspended, it cannot add"
+is "$(as_tenant globex "SELECT count(*) > 20 FROM blob;")" t "but read"
+is "$(as_tenant globex "WITH gone AS (DELETE FROM blob WHERE id = (SELECT max(id) FROM blob) RETURNING 1) SELECT count(*) FROM gone;")" 1 "and delete"
 sql "SELECT slug FROM tenant_resume('globex')" >/dev/null
 is "$(as_tenant globex "WITH gone AS (DELETE FROM blob RETURNING 1) SELECT count(*) > 20 FROM gone;")" t "deleting works"
 sql "VACUUM FULL $globex.blob" >/dev/null
@@ -91,4 +100,14 @@ wait_for_room() {
 }
 wait_for_room
 ok $? "and once there is room, writing is on again"
+
+# a flood in one statement
+sql "TRUNCATE $globex.blob" >/dev/null
+wait_for_room
+started=$EPOCHSECONDS
+like "$(as_tenant globex "INSERT INTO blob (body) SELECT repeat(md5(random()::text), 32768) FROM generate_series(1, 4000);")" '53400.*quota "storage"' "a statement that passes the limit by itself is stopped"
+bytes=$(sql "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relnamespace = '$globex'::regnamespace AND relkind = 'r'")
+[ "$bytes" -gt 50000000 ] && [ "$bytes" -lt 1500000000 ]
+ok $? "at $((bytes / 1000000)) MB of 50, long before its end at 4000"
+is "$(sql "SELECT refusals > 0 AND used > hard AND hard = 0.05 FROM tenancy.refusal_read((SELECT id FROM tenancy.tenant WHERE slug = 'globex')) WHERE name = 'storage'")" t "and it is told why"
 done_testing

@@ -51,6 +51,26 @@ is "$like_now" 1 "what was overdrawn is paid off in a minute at most, and it wor
 sql "SELECT limits FROM resource_scale('hog', '{\"limits\": {\"cpu_seconds_per_minute\": 30}}')" >/dev/null
 is "$(as_tenant hog "DO \$\$ BEGIN FOR i IN 1..10000000 LOOP NULL; END LOOP; END \$\$; SELECT 1;")" 1 "what stays within the budget just runs"
 
+
+# the sum of all sessions counts, also while they run; and the tenant is warned
+sql "SELECT slug FROM tenant_create('many')" >/dev/null
+sql "SELECT id FROM resource_allocate('many', '{\"limits\": {\"cpu_seconds_per_minute\": 2}}')" >/dev/null
+many_id=$(sql "SELECT id FROM tenancy.tenant WHERE slug = 'many'")
+for _ in 1 2 3 4 5 6; do as_tenant many "$burn" > /dev/null & done
+wait $(jobs -p)
+used=$(sql "SELECT tenancy.cpu_budget_used('$many_id')")
+awk -v u="$used" 'BEGIN { exit !(u > 1.7 && u < 2.6) }'
+ok $? "six sessions at once overdraw the budget by a minute, together ($used)"
+is "$(sql "SELECT refusals BETWEEN 1 AND 6 AND hard = 2 FROM tenancy.refusal_read('$many_id') WHERE what LIKE 'cancelled%'")" t "their cancelling is told"
+sql "SELECT slug FROM tenant_create('warned')" >/dev/null
+sql "SELECT id FROM resource_allocate('warned', '{\"limits\": {\"cpu_seconds_per_minute\": 0.5}}')" >/dev/null
+like "$(PGOPTIONS= as_tenant warned "DO \$\$ BEGIN WHILE tenancy.cpu_budget_used(current_tenant_id()) < 0.85 LOOP NULL; END LOOP; END \$\$;
+SELECT 1;")" 'WARNING: .*the CPU budget of tenant "warned" is nearly used up.*1$' "who has used four fifths of it is warned, and goes on"
+sql "SELECT slug FROM tenant_create('parallel')" >/dev/null
+sql "SELECT id FROM resource_allocate('parallel', '{\"limits\": {\"cpu_seconds_per_minute\": 1}}')" >/dev/null
+like "$(as_tenant parallel "SET LOCAL max_parallel_workers_per_gather = 2; SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL min_parallel_table_scan_size = 0;
+SELECT count(*) FROM pg_class a, pg_class b, pg_class c WHERE a.relname < b.relname || c.relname || random();")" '53400.*used up' "a query with parallel workers is cancelled, too"
+
 # connections
 sql "SELECT limits FROM resource_scale('hog', '{\"limits\": {\"connections\": 2, \"cpu_seconds_per_minute\": null}}')" >/dev/null
 for _ in 1 2; do as_tenant hog "SELECT pg_sleep(20);" >/dev/null & done
