@@ -20,13 +20,6 @@
 #define QUOTIENT_DECIMALS 32
 #define SUM_DECIMALS 20
 
-/* The taxes of one line, each in the order of its rates. */
-typedef struct LineTaxes
-{
-	Numeric *amounts; /* exact or rounded, as Document.tax_rounding says */
-	Numeric *bases;
-} LineTaxes;
-
 static Numeric
 percentage_of(const Document *document, const DocumentTax *tax)
 {
@@ -82,38 +75,37 @@ inclusive_taxes(const Document *document, const DocumentLine *line, Numeric pric
 	return net;
 }
 
-static void
-tax_line(const Document *document, const DocumentLine *line, LineTaxes *taxes)
+/* The taxes of a line in the order of its rates, exact or rounded as the document says. */
+static Numeric *
+tax_line(const Document *document, const DocumentLine *line)
 {
 	Numeric price = numeric_minus(
 		document->tax_on_exact && line->exact != NULL ? line->exact : line->amount, line->discount);
+	Numeric *amounts = palloc(sizeof(Numeric) * Max(line->tax_count, 1));
 	Numeric net;
 	Numeric compound_base;
 
-	taxes->amounts = palloc(sizeof(Numeric) * Max(line->tax_count, 1));
-	taxes->bases = palloc(sizeof(Numeric) * Max(line->tax_count, 1));
 	for (int i = 0; i < line->tax_count; i++)
-		taxes->amounts[i] = numeric_zero();
-	net = compound_base = inclusive_taxes(document, line, price, taxes->amounts);
+		amounts[i] = numeric_zero();
+	net = compound_base = inclusive_taxes(document, line, price, amounts);
 	for (int i = 0; i < line->tax_count; i++)
 	{
 		const DocumentTax *tax = &document->taxes[line->taxes[i]];
 
-		taxes->bases[i] = net;
 		if (tax->is_inclusive)
 			continue;
-		taxes->bases[i] = tax->is_compound ? compound_base : net;
-		taxes->amounts[i] =
-			numeric_times(taxes->bases[i], numeric_shift(percentage_of(document, tax), -2));
+		amounts[i] = numeric_times(tax->is_compound ? compound_base : net,
+								   numeric_shift(percentage_of(document, tax), -2));
 		if (document->tax_rounding == TAX_PER_LINE)
-			taxes->amounts[i] = money_round(taxes->amounts[i], document->exponent);
-		compound_base = numeric_plus(compound_base, taxes->amounts[i]);
+			amounts[i] = money_round(amounts[i], document->exponent);
+		compound_base = numeric_plus(compound_base, amounts[i]);
 	}
+	return amounts;
 }
 
 /* Round one rate's exact taxes of all lines once, and give the lines their shares. */
 static void
-round_rate(Document *document, int tax, LineTaxes *taxes)
+round_rate(Document *document, int tax, Numeric **taxes)
 {
 	Numeric **places = palloc(sizeof(Numeric *) * Max(document->line_count, 1));
 	Numeric *exact = palloc(sizeof(Numeric) * Max(document->line_count, 1));
@@ -129,8 +121,8 @@ round_rate(Document *document, int tax, LineTaxes *taxes)
 		{
 			if (line->taxes[j] != tax)
 				continue;
-			places[count] = &taxes[i].amounts[j];
-			exact[count] = taxes[i].amounts[j];
+			places[count] = &taxes[i][j];
+			exact[count] = taxes[i][j];
 			sum = numeric_plus(sum, exact[count++]);
 		}
 	}
@@ -140,51 +132,51 @@ round_rate(Document *document, int tax, LineTaxes *taxes)
 		*places[i] = shares[i];
 }
 
+/* What a line comes to, and what it adds to its rates; a compound one's base has taxes in it. */
+static void
+add_line(Document *document, DocumentLine *line, const Numeric *amounts)
+{
+	line->tax = numeric_zero();
+	line->net = numeric_minus(line->amount, line->discount);
+	line->total = line->net;
+	for (int i = 0; i < line->tax_count; i++)
+	{
+		if (!document->taxes[line->taxes[i]].is_inclusive)
+			continue;
+		line->net = numeric_minus(line->net, amounts[i]);
+		document->inclusive_tax = numeric_plus(document->inclusive_tax, amounts[i]);
+	}
+	for (int i = 0; i < line->tax_count; i++)
+	{
+		DocumentTax *tax = &document->taxes[line->taxes[i]];
+
+		tax->base = numeric_plus(tax->base, line->net);
+		tax->amount = numeric_plus(tax->amount, amounts[i]);
+		if (tax->is_inclusive)
+			continue;
+		if (tax->is_compound)
+			tax->base = numeric_plus(tax->base, line->tax);
+		line->tax = numeric_plus(line->tax, amounts[i]);
+	}
+	line->total = numeric_plus(line->total, line->tax);
+	document->tax = numeric_plus(document->tax, line->tax);
+}
+
 void
 document_tax(Document *document)
 {
-	LineTaxes *taxes = palloc(sizeof(LineTaxes) * Max(document->line_count, 1));
+	Numeric **taxes = palloc(sizeof(Numeric *) * Max(document->line_count, 1));
 
 	document->tax = document->inclusive_tax = numeric_zero();
 	for (int i = 0; i < document->tax_count; i++)
 		document->taxes[i].base = document->taxes[i].amount = numeric_zero();
 	for (int i = 0; i < document->line_count; i++)
-		tax_line(document, &document->lines[i], &taxes[i]);
+		taxes[i] = tax_line(document, &document->lines[i]);
 	if (document->tax_rounding == TAX_PER_INVOICE)
 	{
 		for (int i = 0; i < document->tax_count; i++)
 			round_rate(document, i, taxes);
 	}
 	for (int i = 0; i < document->line_count; i++)
-	{
-		DocumentLine *line = &document->lines[i];
-
-		line->tax = numeric_zero();
-		line->net = numeric_minus(line->amount, line->discount);
-		line->total = line->net;
-		for (int j = 0; j < line->tax_count; j++)
-		{
-			DocumentTax *tax = &document->taxes[line->taxes[j]];
-			Numeric amount = taxes[i].amounts[j];
-
-			tax->amount = numeric_plus(tax->amount, amount);
-			if (tax->is_inclusive)
-			{
-				line->net = numeric_minus(line->net, amount);
-				document->inclusive_tax = numeric_plus(document->inclusive_tax, amount);
-			}
-			else
-				line->tax = numeric_plus(line->tax, amount);
-		}
-		line->total = numeric_plus(line->total, line->tax);
-		document->tax = numeric_plus(document->tax, line->tax);
-		for (int j = 0; j < line->tax_count; j++)
-		{
-			DocumentTax *tax = &document->taxes[line->taxes[j]];
-
-			tax->base = numeric_plus(
-				tax->base,
-				tax->is_compound ? money_round(taxes[i].bases[j], document->exponent) : line->net);
-		}
-	}
+		add_line(document, &document->lines[i], taxes[i]);
 }
