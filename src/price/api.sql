@@ -52,18 +52,6 @@ COMMENT ON FUNCTION @extschema@.plan_import(jsonb) IS
 REVOKE ALL ON FUNCTION @extschema@.plan_import(jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.plan_import(jsonb) TO tenancy_admin;
 
-CREATE OR REPLACE FUNCTION tenancy.rate(
-    pricing jsonb, limits jsonb, usage jsonb, part numeric, whole numeric,
-    OUT line integer, OUT description text, OUT metric text, OUT quantity numeric, OUT unit text,
-    OUT unit_price numeric, OUT amount numeric, OUT trace jsonb)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'tenancy_rate'
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) IS
-'Rates one period: the lines of its invoice. pricing, limits: of the plan. usage: quantities by metric. part, whole: the seconds billed and the seconds of the full period. Result: one row a line; amount is rounded half away from zero to the exponent of the currency. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tenancy.rate(jsonb, jsonb, jsonb, numeric, numeric) TO tenancy_admin;
-
 CREATE OR REPLACE FUNCTION @extschema@.price_calculate(
     price jsonb, quantity numeric, currency text, transactions numeric[] DEFAULT NULL,
     parts numeric[] DEFAULT NULL, part numeric DEFAULT NULL, whole numeric DEFAULT NULL,
