@@ -57,6 +57,7 @@ GATE_STATEMENT(dunning_set_state,
 			   "UPDATE tenancy.dunning d SET state = $3, next_retry_at = NULL, error = NULL,"
 			   "       next_at = CASE WHEN $3 = 'active' THEN $4 END,"
 			   "       ended_at = CASE WHEN $3 <> 'active' THEN $4 END,"
+			   "       started_at = CASE WHEN $3 = 'active' THEN $4 ELSE d.started_at END,"
 			   "       past_due_at = CASE WHEN $3 = 'abandoned' THEN d.past_due_at END,"
 			   "       suspended_at = CASE WHEN $3 = 'abandoned' THEN d.suspended_at END"
 			   " WHERE d.invoice_id = $1 AND d.state = $2",

@@ -42,8 +42,8 @@ SELECT results_eq('SELECT * FROM books()', $$VALUES ('acme', 'USD', 'customer_cr
 SELECT results_eq($$SELECT kind, amount, document_id, created_at FROM tenancy.credit_entry$$, $$VALUES ('expiry', -1000::numeric, NULL::uuid, '2026-02-01 00:00+00'::timestamptz)$$, 'and on record');
 SELECT is((SELECT count(*) FROM tenancy.outbox_event WHERE type = 'credit.expired'), 1::bigint, 'and told of');
 SELECT id FROM credit_add('acme', 10, 'short', expires_at => '2026-03-01 00:00+00') \g /dev/null
-SELECT count(*) FROM (SELECT credit_add('acme', 1, 'many', expires_at => '2026-03-01 00:00+00') FROM generate_series(1, 2001)) c \g /dev/null
-SELECT is(credit_expire('2026-04-01 00:00+00'), 2002::bigint, 'more than a step at once');
+SELECT count(*) FROM (SELECT credit_add('acme', 1, 'many', expires_at => '2026-03-01 00:00+00') FROM generate_series(1, 1001)) c \g /dev/null
+SELECT is(credit_expire('2026-04-01 00:00+00'), 1002::bigint, 'more than a step at once');
 SELECT results_eq($$SELECT account, balance FROM books() WHERE slug = 'acme'$$, $$VALUES ('customer_credit', -25.00), ('promotion', 25.00)$$, 'what was given away and not used has cost nothing');
 SELECT throws_ok('SELECT credit_expire(NULL)', '22004', NULL, 'at no time');
 
@@ -77,11 +77,11 @@ SELECT results_eq('SELECT currency, remaining FROM tenancy.credit_balance ORDER 
 SELECT is((SELECT count(*) FROM tenancy.credit), 2::bigint, 'and its own credits');
 SELECT is((SELECT count(*) FROM tenancy.credit_entry), 1::bigint, 'and what became of them');
 SELECT throws_ok($$SELECT credit_add('globex', 5, 'x', 'EUR')$$, '42501', NULL, 'it grants itself none');
-ROLLBACK;
+COMMIT;
 BEGIN;
 SELECT tenant_context_set('globex') \g /dev/null
 SELECT throws_ok($$SELECT credit_expire()$$, '42501', NULL, 'nor does it expire any');
-ROLLBACK;
+COMMIT;
 CREATE ROLE crd_auditor IN ROLE tenancy_auditor;
 SET ROLE crd_auditor;
 SELECT is((SELECT count(*) FROM tenancy.credit_balance), 3::bigint, 'an auditor sees all');

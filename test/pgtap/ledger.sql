@@ -97,13 +97,13 @@ SELECT tenant_context_set('globex') \g /dev/null
 SELECT results_eq('SELECT currency, credit FROM tenancy.customer_balance', $$VALUES ('BHD', 1.151)$$, 'a tenant sees its own balance');
 SELECT is((SELECT count(*) FROM tenancy.ledger_transaction), 1::bigint, 'and transactions');
 SELECT is((SELECT string_agg(account, ',') FROM tenancy.ledger_entry), 'customer_credit', 'and of their entries those that concern it');
-ROLLBACK;
+COMMIT;
 BEGIN;
 SELECT tenant_context_set('globex') \g /dev/null
 SELECT throws_ok('SELECT * FROM tenancy.trial_balance', '42501', NULL, 'but not the books');
 SELECT throws_ok($$SELECT * FROM ledger_balance()$$, '42501', NULL, 'neither by the function');
 SELECT throws_ok($$INSERT INTO tenancy.ledger_entry VALUES (lpad('4', 32, '0')::uuid, 1, current_tenant_id(), 'receivable', 'USD', 1)$$, '42501', NULL, 'nor does it write');
-ROLLBACK;
+COMMIT;
 CREATE ROLE ldg_reader IN ROLE tenancy_auditor;
 SET ROLE ldg_reader;
 SELECT is((SELECT count(*) FROM tenancy.trial_balance), 7::bigint, 'an auditor reads the books');

@@ -217,12 +217,12 @@ SELECT is((SELECT count(*) FROM tenancy.payment), 1::bigint, 'a tenant sees its 
 SELECT is((SELECT count(*) FROM tenancy.payment_allocation), 1::bigint, 'and where they went');
 SELECT is((SELECT count(*) FROM tenancy.refund), 0::bigint, 'no refund of another');
 SELECT throws_ok(format('SELECT payment_refund(%L)', :'p8'), '42501', NULL, 'and gives itself nothing back');
-ROLLBACK;
+COMMIT;
 BEGIN;
 SELECT tenant_context_set('pay-7') \g /dev/null
 SELECT is((SELECT count(id) FROM tenancy.payment_method), 1::bigint, 'a tenant sees its methods');
 SELECT throws_ok('SELECT token FROM tenancy.payment_method', '42501', NULL, 'but not the tokens');
-ROLLBACK;
+COMMIT;
 CREATE ROLE pay_auditor IN ROLE tenancy_auditor;
 CREATE ROLE pay_app IN ROLE tenancy_app;
 SET ROLE pay_auditor;
