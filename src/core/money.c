@@ -50,17 +50,21 @@ static const struct
 	{4, with_four_decimals, lengthof(with_four_decimals)},
 };
 
-/* -1 for an unknown code. */
+static int
+compare_code(const void *code, const void *entry)
+{
+	return strcmp(code, *(const char *const *) entry);
+}
+
+/* -1 for an unknown code.  The lists are sorted. */
 static int
 find_exponent(const char *code)
 {
 	for (int i = 0; i < lengthof(currencies); i++)
 	{
-		for (int j = 0; j < currencies[i].count; j++)
-		{
-			if (strcmp(currencies[i].codes[j], code) == 0)
-				return currencies[i].exponent;
-		}
+		if (bsearch(code, currencies[i].codes, currencies[i].count, sizeof(char *),
+					compare_code) != NULL)
+			return currencies[i].exponent;
 	}
 	return -1;
 }

@@ -27,23 +27,56 @@ enum
 	ARGUMENT_BILLED_QUANTITY
 };
 
+/* The price of the last call, kept with the expression that calls: it is mostly a constant. */
+typedef struct KeptPrice
+{
+	MemoryContext context;
+	Jsonb *document; /* NULL before the first */
+	Charge charge;
+} KeptPrice;
+
 typedef struct PriceCall
 {
-	Charge charge;
+	const Charge *charge;
 	int exponent;
 	ChargeUsage usage;
 	ProrationPart part;
 	bool has_part;
 } PriceCall;
 
+static const Charge *
+read_price(FunctionCallInfo fcinfo)
+{
+	Jsonb *price = PG_GETARG_JSONB_P(ARGUMENT_PRICE);
+	KeptPrice *kept = fcinfo->flinfo->fn_extra;
+	MemoryContext caller;
+
+	if (kept == NULL)
+	{
+		kept = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(KeptPrice));
+		kept->context =
+			AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "price", ALLOCSET_SMALL_SIZES);
+		fcinfo->flinfo->fn_extra = kept;
+	}
+	if (kept->document != NULL && VARSIZE(kept->document) == VARSIZE(price) &&
+		memcmp(kept->document, price, VARSIZE(price)) == 0)
+		return &kept->charge;
+	kept->document = NULL;
+	price_validate(price);
+	MemoryContextReset(kept->context);
+	caller = MemoryContextSwitchTo(kept->context);
+	price_read(&kept->charge, price);
+	kept->document = palloc(VARSIZE(price));
+	memcpy(kept->document, price, VARSIZE(price));
+	MemoryContextSwitchTo(caller);
+	return &kept->charge;
+}
+
 static void
 read_call(FunctionCallInfo fcinfo, PriceCall *call)
 {
-	Jsonb *price = PG_GETARG_JSONB_P(ARGUMENT_PRICE);
-
 	memset(call, 0, sizeof(PriceCall));
-	price_validate(price);
-	price_read(&call->charge, price);
+	call->charge = read_price(fcinfo);
 	call->exponent = currency_exponent(text_to_cstring(PG_GETARG_TEXT_PP(ARGUMENT_CURRENCY)));
 	call->usage.quantity = required_numeric(fcinfo, ARGUMENT_QUANTITY, "quantity");
 	if (!PG_ARGISNULL(ARGUMENT_TRANSACTIONS))
@@ -58,10 +91,10 @@ read_call(FunctionCallInfo fcinfo, PriceCall *call)
 		if (count != call->usage.value_count || call->usage.values == NULL)
 			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("arguments \"transactions\" and \"parts\" must have as many elements"));
-		if (!charge_prorates_levels(&call->charge))
+		if (!charge_prorates_levels(call->charge))
 			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("argument \"parts\" has no meaning for model \"%s\"",
-						   charge_model_name(call->charge.model)));
+						   charge_model_name(call->charge->model)));
 	}
 	call->has_part = !PG_ARGISNULL(ARGUMENT_PART) || !PG_ARGISNULL(ARGUMENT_WHOLE);
 	if (call->has_part)
@@ -78,13 +111,13 @@ total(const PriceCall *call, const ChargeUsage *usage)
 {
 	RatedLine lines[CHARGE_MAX_LINES];
 	const ProrationPart *part = call->has_part ? &call->part : NULL;
-	int count = charge_rate(&call->charge, call->exponent, usage, part, lines);
+	int count = charge_rate(call->charge, call->exponent, usage, part, lines);
 	Numeric sum = money_round(numeric_zero(), call->exponent);
 
 	for (int i = 0; i < count; i++)
 		sum = numeric_plus(sum, lines[i].amount);
-	if (call->charge.maximum != NULL)
-		sum = numeric_smaller_of(sum, money_round(call->charge.maximum, call->exponent));
+	if (call->charge->maximum != NULL)
+		sum = numeric_smaller_of(sum, money_round(call->charge->maximum, call->exponent));
 	return sum;
 }
 
@@ -149,7 +182,7 @@ TENANCY_FUNCTION(price_explain)
 		PG_ARGISNULL(ARGUMENT_CURRENCY))
 		return (Datum) 0;
 	read_call(fcinfo, &call);
-	count = charge_explain(&call.charge, call.exponent, &call.usage,
+	count = charge_explain(call.charge, call.exponent, &call.usage,
 						   call.has_part ? &call.part : NULL, &steps);
 	for (int i = 0; i < count; i++)
 	{
@@ -158,10 +191,11 @@ TENANCY_FUNCTION(price_explain)
 		sum = numeric_plus(sum, steps[i].amount);
 	}
 	amount = total(&call, &call.usage);
-	if (call.charge.maximum != NULL &&
-		numeric_compare(money_round(sum, call.exponent), call.charge.maximum) > 0)
-		put_step(set, ++count, "maximum", psprintf("at most %s", numeric_text(call.charge.maximum)),
-				 NULL, NULL, numeric_minus(call.charge.maximum, sum));
+	if (call.charge->maximum != NULL &&
+		numeric_compare(money_round(sum, call.exponent), call.charge->maximum) > 0)
+		put_step(set, ++count, "maximum",
+				 psprintf("at most %s", numeric_text(call.charge->maximum)), NULL, NULL,
+				 numeric_minus(call.charge->maximum, sum));
 	put_step(set, count + 1, "total", psprintf("rounded to %d decimals", call.exponent), NULL, NULL,
 			 amount);
 	return (Datum) 0;
