@@ -176,24 +176,6 @@ COMMENT ON FUNCTION tenancy.amount_due(numeric, numeric, numeric) IS
 'What is still due of a document, or was paid too much and is the customer''s. charged: its total less credit notes. paid, refunded: amounts of at least 0. Errors: 22003 a number that is not finite. Rights: anybody.';
 GRANT EXECUTE ON FUNCTION tenancy.amount_due(numeric, numeric, numeric) TO PUBLIC;
 
-CREATE OR REPLACE FUNCTION tenancy.dunning_days(
-    gaps integer[])
-RETURNS integer[]
-AS 'MODULE_PATHNAME', 'tenancy_dunning_days'
-LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION tenancy.dunning_days(integer[]) IS
-'The days of retries, counted from the first failure. gaps: days from each to the next. Errors: 22023; 22003 too many days. Rights: anybody.';
-GRANT EXECUTE ON FUNCTION tenancy.dunning_days(integer[]) TO PUBLIC;
-
-CREATE OR REPLACE FUNCTION tenancy.dunning_is_due(
-    overdue numeric, threshold numeric, attempts integer, max_attempts integer, days_since_last integer, days_between integer)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'tenancy_dunning_is_due'
-LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION tenancy.dunning_is_due(numeric, numeric, integer, integer, integer, integer) IS
-'Whether a dunning campaign asks for payment now. overdue, threshold: in one currency. attempts, max_attempts: made so far, and at most. days_since_last: since the last attempt, of no meaning before the first. days_between: more than so many must pass. Errors: 22003 a number that is not finite. Rights: anybody.';
-GRANT EXECUTE ON FUNCTION tenancy.dunning_is_due(numeric, numeric, integer, integer, integer, integer) TO PUBLIC;
-
 CREATE OR REPLACE FUNCTION tenancy.pricing_rate(
     pricing jsonb, usage jsonb DEFAULT '{}', limits jsonb DEFAULT '{}', seats numeric DEFAULT 1,
     part numeric DEFAULT 1, whole numeric DEFAULT 1, is_first boolean DEFAULT true,

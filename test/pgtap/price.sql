@@ -151,7 +151,7 @@ SELECT is(tenancy.commitment(10, 8, 'USD', 25, 28), 0.93, 'or not (Lago)');
 SELECT results_eq($$SELECT * FROM tenancy.amount_due(90, 100, 10)$$, 'VALUES (0::numeric, 0::numeric)', 'paid, and what was too much refunded (Kill Bill)');
 SELECT results_eq($$SELECT * FROM tenancy.amount_due(90, 100, 0)$$, 'VALUES (0::numeric, 10::numeric)', 'paid too much');
 
--- money, periods, dunning, numbers
+-- money, periods, numbers
 SELECT results_eq($$SELECT tenancy.money_to_minor(a, c, 'stripe') FROM (VALUES (5.124, 'KWD'), (5, 'ISK'), (500, 'JPY'), (10.99, 'USD')) v(a, c)$$, 'VALUES (5120::numeric), (500), (500), (1099)', 'minor units of Stripe');
 SELECT is(tenancy.money_to_minor(5.124, 'KWD'), 5124::numeric, 'of ISO 4217');
 SELECT is(tenancy.money_from_minor(500, 'ISK', 'stripe'), 5::numeric, 'and back');
@@ -161,11 +161,6 @@ SELECT is(tenancy.money_round(17.9699999999999988631316, 'EUR'), 17.97, 'money_r
 SELECT results_eq($$SELECT * FROM tenancy.period_at('2025-01-31 15:00+00', 'monthly', '2025-02-28 15:00+00')$$, $$VALUES (1, '2025-02-28 15:00+00'::timestamptz, '2025-03-31 15:00+00'::timestamptz)$$, 'a boundary begins a period (OpenMeter)');
 SELECT is((SELECT number FROM tenancy.period_at('2025-01-31 15:00+00', 'weekly', '2025-01-31 14:59+00')), -1, 'before the anchor');
 SELECT throws_ok($$SELECT tenancy.period_at('2025-01-31', 'hourly', '2025-02-28')$$, '22023', NULL, 'of no other length');
-SELECT is(tenancy.dunning_days('{1,8,4,7}'), '{1,9,13,20}', 'days of retries (Kill Bill)');
-SELECT is(tenancy.dunning_days('{}'), '{}', 'none');
-SELECT throws_ok($$SELECT tenancy.dunning_days('{-1}')$$, '22023', NULL, 'not backwards');
-SELECT throws_ok($$SELECT tenancy.dunning_days('{2000000000,2000000000}')$$, '22003', NULL, 'nor for ever');
-SELECT results_eq($$SELECT tenancy.dunning_is_due(o, 100, a, 2, d, 2) FROM (VALUES (99, 0, 0), (100, 0, 0), (100, 1, 2), (100, 1, 3), (100, 2, 9)) v(o, a, d)$$, 'VALUES (false), (true), (false), (true), (false)', 'thresholds, gaps and attempts (Lago)');
 SELECT is(tenancy.document_number('INV', 42, 6), 'INV-000042', 'a number as it is printed');
 SELECT is(tenancy.document_number('INV', 1234567, 6), 'INV-1234567', 'that needs more digits');
 SELECT throws_ok($$SELECT tenancy.document_number('INV', 0, 6)$$, '22023', NULL, 'from 1 on');

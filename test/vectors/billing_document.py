@@ -360,9 +360,10 @@ def invoice_number(case):
 
 
 def dunning(case):
-    gaps = [int(gap) for gap in case.need("retry_gaps_days", "gaps_days", "gaps")]
-    days = case.value_of("tenancy.dunning_days($::integer[])", "{%s}" % ",".join(map(str, gaps)))
-    return {"retry_days": [Number(day) for day in days]}
+    """The gaps of a policy as days from the first failure on."""
+    policy = {"retries": [int(gap) for gap in case.need("retry_gaps_days", "gaps_days", "gaps")]}
+    steps = case.rows_of("SELECT day FROM tenancy.dunning_schedule($) WHERE action = 'retry' ORDER BY step", policy)
+    return {"retry_days": [Number(step["day"]) for step in steps]}
 
 
 def overdue_at(text, day):
@@ -382,17 +383,19 @@ def overdue_at(text, day):
 
 def dunning_campaign(case):
     thresholds = case.get("thresholds", "thresholds_cents")
+    campaign = {"thresholds": {currency: Decimal(amount) for currency, amount in thresholds.items()},
+                "max_attempts": case.number("max_attempts"),
+                "days_between_attempts": case.number("days_between_attempts", "days_between")}
     attempts, last, answer = {}, {}, []
     for day in map(int, case.need("run_days")):
         overdue = case.need("overdue", "overdue_cents")
         overdue = overdue_at(overdue, day) if isinstance(overdue, str) else overdue
-        for currency, threshold in thresholds.items():
-            asks = case.value_of("tenancy.dunning_is_due($, $, $, $, $, $)", Decimal(overdue.get(currency, 0)),
-                                 Decimal(threshold), attempts.get(currency, 0), int(case.number("max_attempts")),
-                                 day - last.get(currency, 0), int(case.number("days_between_attempts", "days_between")))
-            if asks:
+        at = case.value_of("timestamptz '2026-01-01 00:00+00' + $ * interval '1 day'", day)
+        for currency in thresholds:
+            if case.value_of("tenancy.dunning_campaign_due($, $, $, $, $::timestamptz, $::timestamptz)", campaign, currency,
+                             Decimal(overdue.get(currency, 0)), attempts.get(currency, 0), last.get(currency), at):
                 attempts[currency] = attempts.get(currency, 0) + 1
-                last[currency] = day
+                last[currency] = at
         answer.append({currency: Number(count) for currency, count in attempts.items()})
     return {"attempts": answer}
 
