@@ -134,7 +134,6 @@ extern void invoices_finalize(const pg_uuid_t *ids, int count);
 
 /* The first of "count" numbers of a series, in the order of calls; locks it until commit. */
 extern int64 series_take(const char *series, int count);
-extern char *series_number(const char *series, int width, int64 number);
 
 /* The row tenancy.invoice as a composite datum. */
 extern Datum invoice_row(const pg_uuid_t *invoice);

@@ -505,7 +505,7 @@ issue(const Draft *draft, const char *reason, const char *series, int width)
 		tax_count += is_tax_in_note(note, i);
 	(void) invoice_settle(&draft->invoice->id, SETTLE_CREDITED,
 						  money_round(numeric_plus(draft->off_due, draft->to_refund), exponent));
-	number = series_number(series, width, series_take(series, 1));
+	number = document_number(series, series_take(series, 1), width);
 	gate_run(&credit_note_insert, EXPECT_ONE, gate_uuid(id), gate_uuid(&draft->invoice->id),
 			 gate_text(number), gate_text(reason), gate_int32(line_count), gate_int32(tax_count),
 			 gate_numeric(money_round(note->subtotal, exponent)),

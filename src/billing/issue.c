@@ -17,6 +17,7 @@
 #include "credit/credit.h"
 #include "job/outbox.h"
 #include "ledger/ledger.h"
+#include "price/document.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -66,12 +67,6 @@ series_take(const char *series, int count)
 {
 	return row_int64(gate_run(&series_next, EXPECT_ONE, gate_text(series), gate_int64(count)), 0,
 					 0);
-}
-
-char *
-series_number(const char *series, int width, int64 number)
-{
-	return psprintf("%s-%0*" INT64_MODIFIER "d", series, width, number);
 }
 
 static bool
@@ -217,7 +212,7 @@ invoices_finalize(const pg_uuid_t *ids, int count)
 			number = series_take(series, of_series);
 		}
 		column_add(&id_column, gate_uuid(row_uuid(drafts, i, 0)));
-		column_add(&numbers, gate_text(series_number(series, row_int32(drafts, i, 2), number++)));
+		column_add(&numbers, gate_text(document_number(series, number++, row_int32(drafts, i, 2))));
 	}
 	rows = gate_run(&drafts_open, EXPECT_ANY, column_array(&id_column), column_array(&numbers),
 					gate_timestamptz(now));

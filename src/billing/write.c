@@ -16,6 +16,7 @@
 #include "core/id.h"
 #include "core/json.h"
 #include "core/money.h"
+#include "price/document.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -221,7 +222,7 @@ number_bills(Batch *batch)
 			Bill *bill = lfirst(bill_cell);
 
 			if (!bill->is_skipped && !bill->stays_draft && strcmp(bill->payer->series, name) == 0)
-				bill->number = series_number(name, bill->payer->number_width, number++);
+				bill->number = document_number(name, number++, bill->payer->number_width);
 		}
 	}
 }
