@@ -67,14 +67,6 @@ GATE_STATEMENT(
 	TEXTOID, TEXTOID, TEXTOID);
 GATE_STATEMENT(ceiling_plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1", TEXTOID);
 
-typedef struct Ceiling
-{
-	int kind;
-	bool is_unlimited;
-	double limit;
-	char value[32]; /* as it is set */
-} Ceiling;
-
 /* Those of the tenant that this session is in. */
 static Ceiling ceilings[lengthof(kinds)];
 static int ceiling_count = 0;
@@ -183,14 +175,37 @@ load(void)
 		if (kind < 0)
 			continue;
 		entry->plan = row_text(rows, i, 0);
-		entry->ceiling.kind = kind;
-		entry->ceiling.limit = parse_limit(kind, value);
-		entry->ceiling.is_unlimited = entry->ceiling.limit == kinds[kind].unlimited;
-		strlcpy(entry->ceiling.value, value, sizeof(entry->ceiling.value));
+		entry->ceiling = ceiling_make(kinds[kind].name, value);
 		known_count++;
 	}
 	MemoryContextSwitchTo(old);
 	known_generation = generation;
+}
+
+static CeilingSource source = NULL;
+
+void
+ceiling_set_source(CeilingSource knows)
+{
+	source = knows;
+}
+
+static void
+put_own_ceilings(const pg_uuid_t *tenant)
+{
+	int count = 0;
+	const Ceiling *own = source == NULL ? NULL : source(tenant, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		int place = 0;
+
+		while (place < ceiling_count && ceilings[place].kind != own[i].kind)
+			place++;
+		ceilings[place] = own[i];
+		if (place == ceiling_count)
+			ceiling_count++;
+	}
 }
 
 static void
@@ -210,6 +225,7 @@ set_ceilings(const TenantEntry *tenant)
 			continue;
 		ceilings[ceiling_count++] = entry->ceiling;
 	}
+	put_own_ceilings(&tenant->id);
 	for (int i = 0; i < ceiling_count; i++)
 		if (exceeds(&ceilings[i]))
 			lower_to(&ceilings[i]);
@@ -262,15 +278,12 @@ ceiling_enforce(bool was_set)
 	}
 }
 
-/* ceiling_set(setting text, value text, plan text) → tenancy.ceiling */
-TENANCY_FUNCTION(ceiling_set)
+Ceiling
+ceiling_make(const char *setting, const char *value)
 {
-	char *setting = required_text(fcinfo, 0, "setting");
-	char *value = required_text(fcinfo, 1, "value");
-	char *plan = optional_text(fcinfo, 2);
-	int kind = find_kind(setting);
+	Ceiling ceiling = {.kind = find_kind(setting)};
 
-	if (kind < 0)
+	if (ceiling.kind < 0)
 	{
 		StringInfoData names;
 
@@ -281,10 +294,23 @@ TENANCY_FUNCTION(ceiling_set)
 				errmsg("setting \"%s\" has no ceiling", setting),
 				errdetail("Those that have: %s.", names.data));
 	}
-	if (strlen(value) >= sizeof(ceilings[0].value))
+	if (strlen(value) >= sizeof(ceiling.value))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid value for setting \"%s\": \"%s\"", setting, value));
-	(void) parse_limit(kind, value);
+	ceiling.limit = parse_limit(ceiling.kind, value);
+	ceiling.is_unlimited = ceiling.limit == kinds[ceiling.kind].unlimited;
+	strlcpy(ceiling.value, value, sizeof(ceiling.value));
+	return ceiling;
+}
+
+/* ceiling_set(setting text, value text, plan text) → tenancy.ceiling */
+TENANCY_FUNCTION(ceiling_set)
+{
+	char *setting = required_text(fcinfo, 0, "setting");
+	char *value = required_text(fcinfo, 1, "value");
+	char *plan = optional_text(fcinfo, 2);
+
+	(void) ceiling_make(setting, value);
 	if (plan != NULL &&
 		gate_run(&ceiling_plan_exists, EXPECT_AT_MOST_ONE, gate_text(plan))->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -145,7 +145,7 @@ CREATE OR REPLACE FUNCTION @extschema@.resource_allocate(
 AS 'MODULE_PATHNAME', 'tenancy_resource_allocate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) IS
-'Allocates resources to a tenant. tenant: slug or id. request: {requests, limits}, each with connections, cpu_seconds_per_minute, memory_mb, storage_gb. Requests are promised out of the declared capacity. Limits hold: beyond cpu_seconds_per_minute statements wait, then are refused, and a running one is cancelled (53400); beyond connections no session enters (53300); beyond storage_gb nothing is added (53400). memory_mb is accounted, not enforced. Result: the row. Errors: 22023 for the document; 42704 unknown tenant; 53000 not enough capacity left; 55000 it has an allocation. Rights: tenancy_admin. Side effects: holds from the next statement.';
+'Allocates resources to a tenant. tenant: slug or id. request: {requests, limits, scaling}; the first two each with connections, cpu_seconds_per_minute, memory_mb, storage_gb. Requests are promised out of the declared capacity. Limits hold: near the end of cpu_seconds_per_minute sessions are warned, beyond it statements wait, then are refused, and those that run are cancelled (53400); beyond connections no session enters or logs in (53300); beyond storage_gb nothing is added (53400); memory_mb becomes ceilings of work_mem (a quarter of a session''s share) and maintenance_work_mem (its share), where the share is memory_mb / connections, or an eighth. limits.settings: ceilings of settings as for ceiling_set(), in the place of the plan''s, as {"work_mem": "8MB"}. scaling: {resource: {min, max, target_percent}} for cpu_seconds_per_minute and storage_gb: how far resource_autoscale() may change a limit, and how full it is to be (70). Result: the row. Errors: 22023 for the document; 42704 unknown tenant; 53000 not enough capacity left; 55000 it has an allocation. Rights: tenancy_admin. Side effects: holds from the next statement, ceilings from the next transaction.';
 REVOKE ALL ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.resource_allocate(@extschema@.regtenant, jsonb) TO tenancy_admin;
 
@@ -214,62 +214,13 @@ GRANT EXECUTE ON FUNCTION tenancy.tenant_sessions(uuid) TO tenancy_admin, tenanc
 
 CREATE OR REPLACE FUNCTION @extschema@.limit_explain(tenant @extschema@.regtenant)
 RETURNS TABLE (kind text, name text, used numeric, soft numeric, hard numeric, resets_at timestamptz,
-    source text, explanation text)
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
-BEGIN ATOMIC
-    SELECT 'quota', q.resource, q.used, q.soft, q.hard, q.resets_at, q.source,
-           CASE WHEN q.hard IS NULL AND q.soft IS NULL THEN 'unlimited'
-                WHEN q.used >= q.hard THEN 'used up: statements that add are refused (53400)'
-                WHEN q.used >= q.soft THEN 'beyond what is included'
-                ELSE 'within' END
-      FROM tenancy.quota_read(limit_explain.tenant) q
-    UNION ALL
-    SELECT 'cpu budget', 'cpu_seconds_per_minute',
-           pg_catalog.round((u.used * (a.limits ->> 'cpu_seconds_per_minute')::numeric)::numeric, 3), NULL,
-           (a.limits ->> 'cpu_seconds_per_minute')::numeric, NULL, 'resource_allocate()',
-           CASE WHEN u.used > 2 THEN 'overdrawn by a minute: statements are refused (53400)'
-                WHEN u.used > 1 THEN 'overdrawn: statements wait up to a second'
-                ELSE 'within' END
-      FROM tenancy.allocation a,
-           LATERAL (SELECT tenancy.cpu_budget_used(a.tenant_id)::numeric AS used OFFSET 0) u
-     WHERE a.tenant_id = limit_explain.tenant AND a.state = 'active' AND a.limits ? 'cpu_seconds_per_minute'
-    UNION ALL
-    SELECT 'connections', 'connections', s.sessions, NULL, (a.limits ->> 'connections')::numeric, NULL,
-           'resource_allocate()',
-           CASE WHEN s.sessions >= (a.limits ->> 'connections')::integer THEN 'all taken: no session enters (53300)'
-                ELSE 'within' END
-      FROM tenancy.allocation a,
-           LATERAL (SELECT tenancy.tenant_sessions(a.tenant_id) AS sessions OFFSET 0) s
-     WHERE a.tenant_id = limit_explain.tenant AND a.state = 'active' AND a.limits ? 'connections'
-    UNION ALL
-    SELECT 'rate limit', r.name, NULL, NULL, r.quota, NULL,
-           CASE r.tenant_id WHEN limit_explain.tenant THEN 'rate_limit_configure()'
-                ELSE 'rate_limit_configure(), for all tenants' END,
-           pg_catalog.concat_ws(', ', r.algorithm,
-               CASE r.subject WHEN 'user' THEN 'each user' WHEN 'service' THEN 'all tenants together' END,
-               CASE WHEN r.period_ms > 0 THEN pg_catalog.format('per %s s', pg_catalog.trim_scale(r.period_ms / 1000.0)) ELSE 'at once' END,
-               'endpoint ' || r.endpoint, CASE WHEN r.shadow THEN 'shadow: denies nothing' END,
-               pg_catalog.format('%s let through, %s denied', coalesce(c.allowed, 0), coalesce(c.limited, 0)))
-      FROM (SELECT DISTINCT ON (x.name) x.* FROM tenancy.rate_limit x
-             WHERE x.tenant_id IN (limit_explain.tenant, '00000000-0000-0000-0000-000000000000')
-             ORDER BY x.name, x.tenant_id DESC) r
-      LEFT JOIN LATERAL (SELECT pg_catalog.sum(s.allowed) AS allowed, pg_catalog.sum(s.limited) AS limited
-                           FROM tenancy.rate_limit_read() s
-                          WHERE s.policy_id = r.id
-                            AND s.tenant_id IN (limit_explain.tenant, '00000000-0000-0000-0000-000000000000')) c ON true
-    UNION ALL
-    SELECT 'ceiling', c.setting, NULL, NULL, NULL, NULL,
-           CASE c.plan WHEN '*' THEN 'every plan' ELSE pg_catalog.format('plan "%s"', c.plan) END,
-           pg_catalog.format('at most %s', c.value)
-      FROM (SELECT DISTINCT ON (x.setting) x.* FROM tenancy.ceiling x
-             WHERE x.plan = '*' OR x.plan = (SELECT t.plan FROM tenancy.tenant t WHERE t.id = limit_explain.tenant)
-             ORDER BY x.setting, x.plan = '*') c
-    ORDER BY 1, 2;
-END;
+    source text, explanation text, refusals bigint, last_refused_at timestamptz, last_refusal text)
+AS 'MODULE_PATHNAME', 'tenancy_limit_explain'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) IS
-'Every limit of a tenant, where it comes from, what is used of it, and what it does now: why was this refused? tenant: slug or id. Result: quotas, CPU budget, connections, rate limits and ceilings of settings. Errors: 42704. Rights: tenancy_admin.';
+'Every limit of a tenant, where it comes from, what is used of it, what it does now, and what it has refused since the server started: why was this refused? tenant: slug or id. Result: quotas, CPU budget, connections, rate limits and ceilings of settings; a limit that is no more, for what it refused. refusals: how many; of a CPU budget also warnings and delays. last_refusal: what was used of which limit then, and what was wanted. Errors: 42704 unknown tenant. Rights: tenancy_admin, tenancy_app, tenancy_auditor, and a tenant for itself.';
 REVOKE ALL ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) TO tenancy_admin;
+GRANT EXECUTE ON FUNCTION @extschema@.limit_explain(@extschema@.regtenant) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 
 CREATE OR REPLACE FUNCTION @extschema@.resource_enforce(tenant @extschema@.regtenant DEFAULT NULL)
 RETURNS TABLE (tenant_id uuid, slug text, kind text, name text, used numeric, hard numeric, action text)

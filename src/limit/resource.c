@@ -28,8 +28,9 @@
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 
-#define MAX_CONNECTIONS 262143 /* PostgreSQL's own limit */
+#define MAX_CONNECTIONS 262143             /* PostgreSQL's own limit */
 
 static const char *const resources[] = {"connections", "cpu_seconds_per_minute", "memory_mb",
 										"storage_gb"};
@@ -66,19 +67,20 @@ GATE_STATEMENT(
 	"                  FROM tenancy.allocation a WHERE a.state = 'active') r"
 	" WHERE r.requested > c.capacity * c.overcommit ORDER BY c.resource LIMIT 1");
 GATE_STATEMENT(allocation_insert,
-			   "INSERT INTO tenancy.allocation AS a (id, tenant_id, requests, limits, state,"
-			   "    created_at, changed_at)"
-			   " VALUES ($1, $2, $3, $4, 'active', $5, $5)"
+			   "INSERT INTO tenancy.allocation AS a (id, tenant_id, requests, limits, scaling,"
+			   "    state, created_at, changed_at)"
+			   " VALUES ($1, $2, $3, $4, $5, 'active', $6, $6)"
 			   " ON CONFLICT (tenant_id) WHERE state = 'active' DO NOTHING RETURNING a",
-			   UUIDOID, UUIDOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
+			   UUIDOID, UUIDOID, JSONBOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(allocation_active,
-			   "SELECT a.id, a.requests, a.limits FROM tenancy.allocation a"
+			   "SELECT a.id, a.requests, a.limits, a.scaling FROM tenancy.allocation a"
 			   " WHERE a.tenant_id = $1 AND a.state = 'active' FOR UPDATE",
 			   UUIDOID);
 GATE_STATEMENT(allocation_change,
-			   "UPDATE tenancy.allocation AS a SET requests = $2, limits = $3, changed_at = $4"
+			   "UPDATE tenancy.allocation AS a"
+			   "   SET requests = $2, limits = $3, scaling = $4, changed_at = $5"
 			   " WHERE a.id = $1 RETURNING a",
-			   UUIDOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
+			   UUIDOID, JSONBOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(allocation_state,
 			   "SELECT a.state FROM tenancy.allocation a WHERE a.id = $1 AND a.tenant_id = $2"
 			   " FOR UPDATE",
@@ -94,7 +96,8 @@ GATE_LOOKUP(
 	"    'cpu', pg_catalog.jsonb_build_object('seconds', s.cpu_us / 1000000.0,"
 	"        'limit_seconds_per_minute', a.limits -> 'cpu_seconds_per_minute',"
 	"        'budget_used', pg_catalog.round($3::numeric, 4)),"
-	"    'memory', pg_catalog.jsonb_build_object('request_mb', a.requests -> 'memory_mb'),"
+	"    'memory', pg_catalog.jsonb_build_object('request_mb', a.requests -> 'memory_mb',"
+	"        'limit_mb', a.limits -> 'memory_mb'),"
 	"    'storage', pg_catalog.jsonb_build_object('bytes', m.bytes, 'measured_at', m.measured_at,"
 	"        'limit_gb', a.limits -> 'storage_gb'),"
 	"    'network', pg_catalog.jsonb_build_object('measured', false),"
@@ -129,12 +132,75 @@ GATE_LOOKUP(
 
 static TenantCache known = {.name = "resource limits", .entry_size = sizeof(ResourceLimits)};
 
+/*
+ * The ceilings that an allocation sets: those that it names, and what memory_mb means for a
+ * session.  PostgreSQL limits no memory but that of one node of a plan, so that a session's share
+ * is memory_mb / connections, of which one node gets a quarter and maintenance all.
+ */
+#define SESSIONS_BY_DEFAULT 8
+#define NODES_OF_A_QUERY 4
+#define LEAST_WORK_MEM_KB 64
+#define LEAST_MAINTENANCE_KB 1024
+
+static int
+read_ceilings(const Jsonb *limits, Ceiling *ceilings)
+{
+	Jsonb *settings = json_member(limits, "settings");
+	Numeric memory_mb = json_numeric(limits, "memory_mb");
+	int named;
+	char **names = json_member_names(settings, &named);
+	int count = 0;
+
+	if (memory_mb != NULL)
+	{
+		int32 sessions = Max(json_int32(limits, "connections", SESSIONS_BY_DEFAULT), 1);
+		int64 share_kb =
+			DatumGetInt64(DirectFunctionCall1(
+				numeric_int8, NumericGetDatum(numeric_times(memory_mb, numeric_from_int(1024))))) /
+			sessions;
+
+		share_kb = Min(share_kb, MAX_KILOBYTES);
+		ceilings[count++] =
+			ceiling_make("work_mem", psprintf(INT64_FORMAT "kB",
+											  Max(share_kb / NODES_OF_A_QUERY, LEAST_WORK_MEM_KB)));
+		ceilings[count++] =
+			ceiling_make("maintenance_work_mem",
+						 psprintf(INT64_FORMAT "kB", Max(share_kb, LEAST_MAINTENANCE_KB)));
+	}
+	/* Later ones take the place of those before. */
+	for (int i = 0; i < named; i++)
+	{
+		char *value = json_text(settings, names[i]);
+
+		if (value == NULL)
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid resource request: \"limits.settings.%s\" must be a text",
+						   names[i]));
+		ceilings[count++] = ceiling_make(names[i], value);
+	}
+	return count;
+}
+
+static Ceiling *
+make_ceilings(const Jsonb *limits, int *count)
+{
+	int named;
+	Ceiling *ceilings;
+
+	(void) json_member_names(json_member(limits, "settings"), &named);
+	ceilings = palloc_array(Ceiling, named + 2);
+	*count = read_ceilings(limits, ceilings);
+	return ceilings;
+}
+
 const ResourceLimits *
 resource_limits(const pg_uuid_t *tenant)
 {
 	ResourceLimits *found = tenant_cache_find(&known, tenant);
 	GateRows *rows;
 	Numeric cpu = NULL;
+	Ceiling *ceilings = NULL;
+	int ceiling_count = 0;
 
 	if (likely(found != NULL))
 		return found;
@@ -142,17 +208,31 @@ resource_limits(const pg_uuid_t *tenant)
 	if (rows->count == 1)
 	{
 		Jsonb *limits = row_jsonb(rows, 0, 0);
+		Ceiling *made = make_ceilings(limits, &ceiling_count);
 
 		cpu = json_numeric(limits, "cpu_seconds_per_minute");
+		ceilings = MemoryContextAlloc(known.memory, sizeof(Ceiling) * Max(ceiling_count, 1));
+		memcpy(ceilings, made, sizeof(Ceiling) * ceiling_count);
 	}
 	found = tenant_cache_add(&known, tenant);
 	if (rows->count == 1)
 		strlcpy(found->slug, row_text(rows, 0, 1), sizeof(found->slug));
+	found->ceilings = ceilings;
+	found->ceiling_count = ceiling_count;
 	found->has_cpu = cpu != NULL;
 	if (cpu != NULL)
 		found->cpu_ns_per_minute = DatumGetInt64(DirectFunctionCall1(
 			numeric_int8, NumericGetDatum(numeric_times(cpu, numeric_from_int(1000000000)))));
 	return found;
+}
+
+static const Ceiling *
+own_ceilings(const pg_uuid_t *tenant, int *count)
+{
+	const ResourceLimits *limits = resource_limits(tenant);
+
+	*count = limits->ceiling_count;
+	return limits->ceilings;
 }
 
 /* A session enters, or a bound login begins: is there room for it? */
@@ -180,48 +260,83 @@ admit(const pg_uuid_t *tenant)
 			errhint("The limit of \"%s\" comes from %s.", quota->metric, quota->source));
 }
 
-/* The document of requests or limits. */
-static const JsonRule amount_members[] = {
-	{.name = "connections", .type = JSON_INTEGER, .minimum = "0", .maximum = "262143"},
-	{.name = "cpu_seconds_per_minute", .type = JSON_NUMBER, .minimum = "0.001", .maximum = "61440"},
-	{.name = "memory_mb", .type = JSON_NUMBER, .minimum = "0", .maximum = "1000000000"},
-	{.name = "storage_gb", .type = JSON_NUMBER, .minimum = "0", .maximum = "1000000000"},
+/* The document of requests or limits; a change may also take an amount away. */
+#define AMOUNTS(is_nullable_)                                                                      \
+	{.name = "connections",                                                                        \
+	 .type = JSON_INTEGER,                                                                         \
+	 .is_nullable = is_nullable_,                                                                  \
+	 .minimum = "0",                                                                               \
+	 .maximum = "262143"},                                                                         \
+		{.name = "cpu_seconds_per_minute",                                                         \
+		 .type = JSON_NUMBER,                                                                      \
+		 .is_nullable = is_nullable_,                                                              \
+		 .minimum = "0.001",                                                                       \
+		 .maximum = "61440"},                                                                      \
+	{                                                                                              \
+		.name = "memory_mb", .type = JSON_NUMBER, .is_nullable = is_nullable_, .minimum = "0",     \
+		.maximum = "1000000000"                                                                    \
+	}
+#define STORAGE(is_nullable_)                                                                      \
+	{                                                                                              \
+		.name = "storage_gb", .type = JSON_NUMBER, .is_nullable = is_nullable_, .minimum = "0",    \
+		.maximum = "1000000000"                                                                    \
+	}
+#define SETTINGS(is_nullable_)                                                                     \
+	{                                                                                              \
+		.name = "settings", .type = JSON_OBJECT, .is_nullable = is_nullable_                       \
+	}
+
+static const JsonRule requested[] = {AMOUNTS(false), STORAGE(false), {.name = NULL}};
+static const JsonRule limited[] = {AMOUNTS(false), SETTINGS(false), STORAGE(false), {.name = NULL}};
+static const JsonRule scaled_requests[] = {AMOUNTS(true), STORAGE(true), {.name = NULL}};
+static const JsonRule scaled_limits[] = {
+	AMOUNTS(true), SETTINGS(true), STORAGE(true), {.name = NULL}};
+
+/* How far autoscaling may go. */
+static const JsonRule range_members[] = {
+	{.name = "max", .type = JSON_NUMBER, .is_required = true, .minimum = "0.001"},
+	{.name = "min", .type = JSON_NUMBER, .is_required = true, .minimum = "0.001"},
+	{.name = "target_percent", .type = JSON_INTEGER, .minimum = "1", .maximum = "100"},
 	{.name = NULL},
 };
+#define RANGE(name_)                                                                               \
+	{                                                                                              \
+		.name = name_, .type = JSON_OBJECT, .is_nullable = true, .members = range_members          \
+	}
+static const JsonRule scaling_ranges[] = {
+	RANGE("cpu_seconds_per_minute"), RANGE("storage_gb"), {.name = NULL}};
+
 static const JsonRule request_members[] = {
-	{.name = "limits", .type = JSON_OBJECT, .members = amount_members},
-	{.name = "requests", .type = JSON_OBJECT, .members = amount_members},
-	{.name = NULL},
-};
-/* A change may also take an amount away. */
-static const JsonRule scaled_amount_members[] = {
-	{.name = "connections",
-	 .type = JSON_INTEGER,
-	 .is_nullable = true,
-	 .minimum = "0",
-	 .maximum = "262143"},
-	{.name = "cpu_seconds_per_minute",
-	 .type = JSON_NUMBER,
-	 .is_nullable = true,
-	 .minimum = "0.001",
-	 .maximum = "61440"},
-	{.name = "memory_mb",
-	 .type = JSON_NUMBER,
-	 .is_nullable = true,
-	 .minimum = "0",
-	 .maximum = "1000000000"},
-	{.name = "storage_gb",
-	 .type = JSON_NUMBER,
-	 .is_nullable = true,
-	 .minimum = "0",
-	 .maximum = "1000000000"},
+	{.name = "limits", .type = JSON_OBJECT, .members = limited},
+	{.name = "requests", .type = JSON_OBJECT, .members = requested},
+	{.name = "scaling", .type = JSON_OBJECT, .members = scaling_ranges},
 	{.name = NULL},
 };
 static const JsonRule scaling_members[] = {
-	{.name = "limits", .type = JSON_OBJECT, .members = scaled_amount_members},
-	{.name = "requests", .type = JSON_OBJECT, .members = scaled_amount_members},
+	{.name = "limits", .type = JSON_OBJECT, .members = scaled_limits},
+	{.name = "requests", .type = JSON_OBJECT, .members = scaled_requests},
+	{.name = "scaling", .type = JSON_OBJECT, .members = scaling_ranges},
 	{.name = NULL},
 };
+
+/* What json_validate() cannot say: settings that have a ceiling, ranges that are none. */
+static void
+require_sound(const Jsonb *limits, const Jsonb *scaling)
+{
+	int count;
+	char **names = json_member_names(scaling, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb *range = json_member(scaling, names[i]);
+
+		if (numeric_compare(json_numeric(range, "min"), json_numeric(range, "max")) > 0)
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid resource request: \"scaling.%s.min\" is above its maximum",
+						   names[i]));
+	}
+	(void) make_ceilings(limits, &count);
+}
 
 static Jsonb *
 amounts(const Jsonb *document, const char *name)
@@ -294,6 +409,7 @@ TENANCY_FUNCTION(resource_allocate)
 	Jsonb *request;
 	Jsonb *requests;
 	Jsonb *limits;
+	Jsonb *scaling;
 	GateRows *rows;
 
 	require_argument(fcinfo, 1, "request");
@@ -302,11 +418,13 @@ TENANCY_FUNCTION(resource_allocate)
 	json_validate(request, request_members, "resource request");
 	requests = amounts(request, "requests");
 	limits = amounts(request, "limits");
+	scaling = amounts(request, "scaling");
 	require_requests_within_limits(requests, limits);
+	require_sound(limits, scaling);
 	gate_run_array(&capacity_lock, EXPECT_ANY, NULL, 0);
 	rows = gate_run(&allocation_insert, EXPECT_AT_MOST_ONE, gate_uuid(id_new()),
 					gate_uuid(&tenant->id), gate_jsonb(requests), gate_jsonb(limits),
-					gate_timestamptz(clock_now()));
+					gate_jsonb(scaling), gate_timestamptz(clock_now()));
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" has an allocation", tenant->slug),
@@ -315,35 +433,48 @@ TENANCY_FUNCTION(resource_allocate)
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
 }
 
+static Datum
+change_allocation(const pg_uuid_t *id, const Jsonb *requests, const Jsonb *limits,
+				  const Jsonb *scaling)
+{
+	Datum result;
+
+	require_requests_within_limits(requests, limits);
+	require_sound(limits, scaling);
+	result =
+		row_datum(gate_run(&allocation_change, EXPECT_ONE, gate_uuid(id), gate_jsonb(requests),
+						   gate_jsonb(limits), gate_jsonb(scaling), gate_timestamptz(clock_now())),
+				  0, 0);
+	require_capacity();
+	return result;
+}
+
+Datum
+resource_change(const pg_uuid_t *tenant, const Jsonb *changes)
+{
+	GateRows *rows;
+
+	gate_run_array(&capacity_lock, EXPECT_ANY, NULL, 0);
+	rows = gate_run(&allocation_active, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" has no allocation", registry_slug(tenant)),
+				errhint("resource_allocate() makes one."));
+	return change_allocation(row_uuid(rows, 0, 0),
+							 json_merge_patch(row_jsonb(rows, 0, 1), amounts(changes, "requests")),
+							 json_merge_patch(row_jsonb(rows, 0, 2), amounts(changes, "limits")),
+							 json_merge_patch(row_jsonb(rows, 0, 3), amounts(changes, "scaling")));
+}
+
 /* resource_scale(tenant regtenant, scaling jsonb) → tenancy.allocation; also tenant_scale() */
 TENANCY_FUNCTION(resource_scale)
 {
 	TenantEntry *tenant = registry_get(required_uuid(fcinfo, 0, "tenant"));
-	Jsonb *scaling;
-	Jsonb *requests;
-	Jsonb *limits;
-	GateRows *rows;
-	Datum result;
 
 	require_argument(fcinfo, 1, "scaling");
 	context_require_none("scaling resources");
-	scaling = PG_GETARG_JSONB_P(1);
-	json_validate(scaling, scaling_members, "scaling");
-	gate_run_array(&capacity_lock, EXPECT_ANY, NULL, 0);
-	rows = gate_run(&allocation_active, EXPECT_AT_MOST_ONE, gate_uuid(&tenant->id));
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" has no allocation", tenant->slug),
-				errhint("resource_allocate() makes one."));
-	requests = json_merge_patch(row_jsonb(rows, 0, 1), amounts(scaling, "requests"));
-	limits = json_merge_patch(row_jsonb(rows, 0, 2), amounts(scaling, "limits"));
-	require_requests_within_limits(requests, limits);
-	result =
-		row_datum(gate_run(&allocation_change, EXPECT_ONE, gate_uuid(row_uuid(rows, 0, 0)),
-						   gate_jsonb(requests), gate_jsonb(limits), gate_timestamptz(clock_now())),
-				  0, 0);
-	require_capacity();
-	PG_RETURN_DATUM(result);
+	json_validate(PG_GETARG_JSONB_P(1), scaling_members, "scaling");
+	PG_RETURN_DATUM(resource_change(&tenant->id, PG_GETARG_JSONB_P(1)));
 }
 
 /* resource_deallocate(tenant regtenant, allocation uuid) → tenancy.allocation */
@@ -434,4 +565,5 @@ resource_init(void)
 	refusal_init();
 	state_machine_register(&allocation_states);
 	context_set_admission(admit);
+	ceiling_set_source(own_ceilings);
 }

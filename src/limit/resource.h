@@ -6,7 +6,10 @@
 
 #include "postgres.h"
 
+#include "context/ceiling.h"
+
 #include "access/xact.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 typedef struct ResourceLimits
@@ -15,10 +18,15 @@ typedef struct ResourceLimits
 	char slug[64];
 	bool has_cpu;
 	int64 cpu_ns_per_minute;
+	int ceiling_count;
+	Ceiling *ceilings; /* of settings */
 } ResourceLimits;
 
 /* Kept by the backend until an allocation changes. */
 extern const ResourceLimits *resource_limits(const pg_uuid_t *tenant);
+
+/* Change an allocation by a merge patch of requests, limits and scaling; the row. */
+extern Datum resource_change(const pg_uuid_t *tenant, const Jsonb *changes);
 
 /*
  * The CPU budget, around a statement of a client (cpu.c).  cpu_admit() comes first, and waits or

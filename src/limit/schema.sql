@@ -206,6 +206,7 @@ CREATE TABLE tenancy.allocation (
     tenant_id       uuid NOT NULL,
     requests        jsonb NOT NULL,
     limits          jsonb NOT NULL,
+    scaling         jsonb NOT NULL,
     state           text NOT NULL,
     created_at      timestamptz NOT NULL,
     changed_at      timestamptz NOT NULL,
@@ -215,6 +216,7 @@ CREATE TABLE tenancy.allocation (
 );
 COMMENT ON TABLE tenancy.allocation IS
 'What tenants are guaranteed and may use of resources, one active row a tenant. Kept for ever.';
+COMMENT ON COLUMN tenancy.allocation.scaling IS 'how far resource_autoscale() may change a limit: {resource: {min, max, target_percent}}';
 CREATE UNIQUE INDEX allocation_active_idx ON tenancy.allocation (tenant_id) WHERE state = 'active';
 REVOKE ALL ON tenancy.allocation FROM PUBLIC;
 GRANT SELECT ON tenancy.allocation TO tenancy_admin, tenancy_auditor;
