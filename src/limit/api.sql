@@ -238,3 +238,62 @@ COMMENT ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) IS
 'Which limits are reached now, and what the server does about each: enforcement itself is in every statement and needs no call. tenant: slug or id; null for all. Result: a row a limit that is used up. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.resource_enforce(@extschema@.regtenant) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_rightsize(
+    tenant @extschema@.regtenant, dry_run boolean DEFAULT true)
+RETURNS TABLE (resource text, current_request numeric, current_limit numeric, lower_bound numeric,
+    target numeric, upper_bound numeric, confidence_days numeric, observations integer,
+    new_request numeric, new_limit numeric, action text)
+AS 'MODULE_PATHNAME', 'tenancy_resource_rightsize'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_rightsize(@extschema@.regtenant, boolean) IS
+'What a tenant should be allocated, by what it used in the last eight days: of cpu_seconds_per_minute the means of the hours, of storage_gb the peaks of the days; weights halve with each day. tenant: slug or id. dry_run: false changes the allocation. Result: a row a resource; the bounds are the 50th, 90th and 95th percentile with a margin of 15 percent, wider the fewer days (confidence_days) are known, as the Vertical Pod Autoscaler of Kubernetes has them. A request outside of the bounds becomes the target, a limit outside of target and upper bound that bound, where that changes it by more than a tenth. Bursts within an hour, memory and connections are not measured. Errors: 42704 unknown tenant; 53000 not enough capacity left. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_rightsize(@extschema@.regtenant, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_rightsize(@extschema@.regtenant, boolean) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_optimize(tenant @extschema@.regtenant)
+RETURNS TABLE (finding text, object text, numbers jsonb, recommendation text, bytes bigint)
+AS 'MODULE_PATHNAME', 'tenancy_resource_optimize'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_optimize(@extschema@.regtenant) IS
+'What could be saved on a tenant with a schema of its own, with the numbers that say so: indexes that were never used, tables that are read from end to end, dead rows, cache misses of the last seven days, a tenant that did nothing in them. tenant: slug or id. Result: bytes is what would be freed, an estimate for dead rows; null where it is not space. PostgreSQL''s statistics count since they were reset. Errors: 42704. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.resource_optimize(@extschema@.regtenant) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_optimize(@extschema@.regtenant) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.resource_autoscale(
+    tenant @extschema@.regtenant DEFAULT NULL, dry_run boolean DEFAULT false)
+RETURNS TABLE (tenant_id uuid, slug text, resource text, current_limit numeric, used numeric,
+    new_limit numeric, action text, reason text)
+AS 'MODULE_PATHNAME', 'tenancy_resource_autoscale'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.resource_autoscale(@extschema@.regtenant, boolean) IS
+'Changes limits by what is used, within the ranges that allocations name (scaling of resource_allocate()), as the job limits.autoscale does every five minutes. tenant: slug or id; null for all. dry_run: only says what it would do. Result: a row a range; used is between the last two measurements. A limit becomes used / target, rounded up, unless that is within a tenth of it; it rises at once, to at most twice what it was or by four, and falls to what the last quarter of an hour wants, never below its request. Errors: 42704 unknown tenant. Rights: tenancy_admin. Side effects: takes a measurement; a row of tenancy.scaling_decision for each change.';
+REVOKE ALL ON FUNCTION @extschema@.resource_autoscale(@extschema@.regtenant, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.resource_autoscale(@extschema@.regtenant, boolean) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.usage_percentile(
+    "values" double precision[], ages_days double precision[], fraction double precision)
+RETURNS double precision
+AS 'MODULE_PATHNAME', 'tenancy_usage_percentile'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.usage_percentile(double precision[], double precision[], double precision) IS
+'The percentile that resource_rightsize() takes: of a histogram whose buckets grow by 5 percent from 0.01 and whose weights halve with each day of age; the end of the bucket. Errors: 22023. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.usage_percentile(double precision[], double precision[], double precision) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.usage_confidence(
+    estimate double precision, multiplier double precision, exponent double precision, confidence double precision)
+RETURNS double precision
+AS 'MODULE_PATHNAME', 'tenancy_usage_confidence'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.usage_confidence(double precision, double precision, double precision, double precision) IS
+'How resource_rightsize() widens a bound: estimate × (1 + multiplier / confidence) ^ exponent. Errors: 22023. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.usage_confidence(double precision, double precision, double precision, double precision) TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION tenancy.scale_to_target(
+    current_limit double precision, used_percent double precision, target_percent double precision)
+RETURNS double precision
+AS 'MODULE_PATHNAME', 'tenancy_scale_to_target'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.scale_to_target(double precision, double precision, double precision) IS
+'How resource_autoscale() scales: current_limit × used_percent / target_percent, rounded up, or as it is within a tenth. Errors: 22023. Rights: anybody.';
+GRANT EXECUTE ON FUNCTION tenancy.scale_to_target(double precision, double precision, double precision) TO PUBLIC;

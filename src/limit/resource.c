@@ -30,7 +30,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 
-#define MAX_CONNECTIONS 262143             /* PostgreSQL's own limit */
+#define MAX_CONNECTIONS 262143 /* PostgreSQL's own limit */
 
 static const char *const resources[] = {"connections", "cpu_seconds_per_minute", "memory_mb",
 										"storage_gb"};
@@ -563,6 +563,7 @@ resource_init(void)
 {
 	cpu_init();
 	refusal_init();
+	autoscale_init();
 	state_machine_register(&allocation_states);
 	context_set_admission(admit);
 	ceiling_set_source(own_ceilings);

@@ -56,4 +56,5 @@ extern void cpu_forget(Oid database);
 
 /* In the postmaster, from _PG_init. */
 extern void cpu_init(void);
+extern void autoscale_init(void);
 extern void resource_init(void);

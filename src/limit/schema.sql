@@ -225,3 +225,33 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.allocation', '');
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON tenancy.allocation FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.allocation ENABLE ALWAYS TRIGGER registry_changed;
+
+CREATE TABLE tenancy.resource_sample (
+    tenant_id       uuid NOT NULL,
+    sampled_at      timestamptz NOT NULL,
+    cpu_us          bigint NOT NULL,
+    storage_bytes   bigint,
+    CONSTRAINT resource_sample_pkey PRIMARY KEY (tenant_id, sampled_at)
+);
+COMMENT ON TABLE tenancy.resource_sample IS
+'What resource_autoscale() measured: CPU time since the server started, and storage. Kept for an hour. Not dumped.';
+REVOKE ALL ON tenancy.resource_sample FROM PUBLIC;
+GRANT SELECT ON tenancy.resource_sample TO tenancy_admin, tenancy_auditor;
+
+CREATE TABLE tenancy.scaling_decision (
+    tenant_id       uuid NOT NULL,
+    resource        text NOT NULL,
+    decided_at      timestamptz NOT NULL,
+    from_limit      numeric NOT NULL,
+    to_limit        numeric NOT NULL,
+    used            numeric NOT NULL,
+    target_percent  integer NOT NULL,
+    reason          text NOT NULL,
+    CONSTRAINT scaling_decision_pkey PRIMARY KEY (tenant_id, resource, decided_at),
+    CONSTRAINT scaling_decision_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id)
+);
+COMMENT ON TABLE tenancy.scaling_decision IS
+'Limits that resource_autoscale() has changed, and why. Kept for ever.';
+REVOKE ALL ON tenancy.scaling_decision FROM PUBLIC;
+GRANT SELECT ON tenancy.scaling_decision TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.scaling_decision', '');
