@@ -14,8 +14,9 @@ on usage psql -Xq -v ON_ERROR_STOP=1 >/dev/null <<'SQL'
 CREATE ROLE app LOGIN IN ROLE tenancy_app;
 SELECT slug FROM tenant_create('bench');
 CREATE TABLE bare (LIKE tenancy.usage_event);
+ALTER TABLE bare DROP COLUMN month_of_year;
 ALTER TABLE bare ADD PRIMARY KEY (tenant_id, event_id);
-CREATE INDEX ON bare (tenant_id, metric, occurred_at) INCLUDE (quantity) WHERE cancelled_at IS NULL;
+CREATE INDEX ON bare (tenant_id, metric, occurred_at) WHERE cancelled_at IS NULL;
 GRANT INSERT ON bare TO app;
 SQL
 id=$(on usage psql -XAtqc "SELECT id FROM tenancy.tenant")

@@ -50,15 +50,10 @@ GATE_STATEMENT(
 	"    SELECT u.* FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4))"
 	"        WITH ORDINALITY AS u(tenant_id, subscription_id, cutoff, before, n)),"
 	" late AS ("
-	"    SELECT a.n, a.subscription_id, e.metric, e.occurred_at"
-	"      FROM asked a JOIN tenancy.usage_event e ON e.tenant_id = a.tenant_id"
-	"     WHERE e.recorded_at >= a.cutoff AND e.occurred_at < a.before"
-	"       AND e.recorded_at - e.occurred_at > '10 minutes'::interval"
-	"    UNION ALL"
-	"    SELECT a.n, a.subscription_id, e.metric, e.occurred_at"
-	"      FROM asked a JOIN tenancy.usage_event e ON e.tenant_id = a.tenant_id"
-	"     WHERE e.cancelled_at >= a.cutoff AND e.occurred_at < a.before"
-	"       AND e.cancelled_at IS NOT NULL)"
+	"    SELECT a.n, a.subscription_id, m.name AS metric, l.occurred_at"
+	"      FROM asked a JOIN tenancy.usage_late l ON l.tenant_id = a.tenant_id"
+	"       AND l.noted_at >= a.cutoff AND l.occurred_at < a.before"
+	"      JOIN tenancy.metric m ON m.event = l.metric)"
 	" SELECT l.n, l.metric, coalesce(i.period_start, '-infinity'), coalesce(i.period_end, "
 	"'-infinity'),"
 	"        pg_catalog.min(l.occurred_at)"
@@ -109,7 +104,7 @@ GATE_STATEMENT(late_quantities,
 			   " ORDER BY q.ordinal",
 			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
 
-/* Usage that is recorded this soon is no exception: see usage_event_late_idx. */
+/* Usage that is recorded this soon is no exception: see tenancy.usage_late. */
 #define SOON (10 * USECS_PER_MINUTE)
 
 /* A closed period of a contract, and a metric of which it has to be looked at. */

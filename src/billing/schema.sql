@@ -115,10 +115,6 @@ REVOKE ALL ON tenancy.invoice_line FROM PUBLIC;
 GRANT SELECT ON tenancy.invoice_line TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.invoice_line', '');
 
-/* Usage that was recorded long after it occurred: what an invoice may have missed. */
-CREATE INDEX usage_event_late_idx ON tenancy.usage_event (tenant_id, recorded_at)
-    WHERE recorded_at - occurred_at > '10 minutes'::interval;
-
 CREATE TABLE tenancy.invoice_tax (
     invoice_id      uuid NOT NULL,
     position        integer NOT NULL,

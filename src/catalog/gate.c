@@ -137,7 +137,8 @@ prepare(GateStatement *statement)
 
 	if (statement->plan != NULL)
 		return;
-	plan = SPI_prepare(statement->sql, count_arguments(statement), statement->argument_types);
+	plan = SPI_prepare_cursor(statement->sql, count_arguments(statement), statement->argument_types,
+							  statement->is_planned_anew ? CURSOR_OPT_CUSTOM_PLAN : 0);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare statement \"%s\": %s", statement->name,
 			 SPI_result_code_string(SPI_result));
@@ -211,6 +212,82 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 	SPI_finish();
 	switch_back(&scope);
 	return rows;
+}
+
+typedef struct Receiver
+{
+	DestReceiver dest;
+	GateReceiver receive;
+	void *state;
+	MemoryContext caller;
+} Receiver;
+
+static bool
+receive_slot(TupleTableSlot *slot, DestReceiver *self)
+{
+	Receiver *receiver = (Receiver *) self;
+	MemoryContext old = MemoryContextSwitchTo(receiver->caller);
+
+	receiver->receive(slot, receiver->state);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static void
+receive_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+receive_nothing(DestReceiver *self)
+{
+}
+
+void
+gate_stream(GateStatement *statement, GateReceiver receive, void *state,
+			const NullableDatum *arguments, int argument_count)
+{
+	Receiver receiver = {.dest = {.receiveSlot = receive_slot,
+								  .rStartup = receive_startup,
+								  .rShutdown = receive_nothing,
+								  .rDestroy = receive_nothing,
+								  .mydest = DestNone},
+						 .receive = receive,
+						 .state = state,
+						 .caller = CurrentMemoryContext};
+	SPIExecuteOptions options = {.read_only = true, .dest = &receiver.dest};
+	bool pushed_snapshot = false;
+	GateScope scope;
+	int result;
+
+	extension_require();
+	Assert(statement->kind == GATE_KIND_LOOKUP);
+	if (argument_count != count_arguments(statement))
+		elog(ERROR, "statement \"%s\" takes %d arguments, not %d", statement->name,
+			 count_arguments(statement), argument_count);
+	options.params = makeParamList(argument_count);
+	for (int i = 0; i < argument_count; i++)
+		options.params->params[i] = (ParamExternData){.value = arguments[i].value,
+													  .isnull = arguments[i].isnull,
+													  .pflags = PARAM_FLAG_CONST,
+													  .ptype = statement->argument_types[i]};
+
+	switch_to(&scope, extension_owner(), SECURITY_LOCAL_USERID_CHANGE, OUR_SEARCH_PATH);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	prepare(statement);
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed_snapshot = true;
+	}
+	result = SPI_execute_plan_extended(statement->plan, &options);
+	if (pushed_snapshot)
+		PopActiveSnapshot();
+	if (result < 0)
+		elog(ERROR, "statement \"%s\" failed: %s", statement->name, SPI_result_code_string(result));
+	SPI_finish();
+	switch_back(&scope);
 }
 
 void

@@ -17,6 +17,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -36,6 +37,7 @@ typedef struct GateStatement
 	const char *name;
 	GateKind kind;
 	const char *sql;
+	bool is_planned_anew; /* for its arguments, each time: they say how much there is to read */
 	Oid argument_types[GATE_MAX_ARGUMENTS + 1]; /* ends with InvalidOid */
 	void *plan;                                 /* of this backend; owned by gate.c */
 } GateStatement;
@@ -44,14 +46,20 @@ typedef struct GateStatement
  * Define a statement at the top of a file: GATE_STATEMENT(name, "SELECT …", UUIDOID, TEXTOID);
  * the section lets a test find and prepare them all.
  */
-#define GATE_DEFINE(kind_, name_, sql_, ...)                                                       \
-	static GateStatement name_ = {                                                                 \
-		.name = #name_, .kind = kind_, .sql = sql_, .argument_types = {__VA_ARGS__}};              \
+#define GATE_DEFINE(kind_, anew_, name_, sql_, ...)                                                \
+	static GateStatement name_ = {.name = #name_,                                                  \
+								  .kind = kind_,                                                   \
+								  .sql = sql_,                                                     \
+								  .is_planned_anew = anew_,                                        \
+								  .argument_types = {__VA_ARGS__}};                                \
 	static GateStatement *const name_##_entry                                                      \
 		__attribute__((section("tenancy_statements"), used)) = &name_
-#define GATE_STATEMENT(name, sql, ...) GATE_DEFINE(GATE_KIND_STATEMENT, name, sql, __VA_ARGS__)
-#define GATE_LOOKUP(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, name, sql, __VA_ARGS__)
-#define GATE_LATEST(name, sql, ...) GATE_DEFINE(GATE_KIND_LATEST, name, sql, __VA_ARGS__)
+#define GATE_STATEMENT(name, sql, ...)                                                             \
+	GATE_DEFINE(GATE_KIND_STATEMENT, false, name, sql, __VA_ARGS__)
+#define GATE_LOOKUP(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, false, name, sql, __VA_ARGS__)
+#define GATE_LATEST(name, sql, ...) GATE_DEFINE(GATE_KIND_LATEST, false, name, sql, __VA_ARGS__)
+
+#define GATE_SCAN(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, true, name, sql, __VA_ARGS__)
 
 /* How many rows are right; anything else is an internal error. */
 typedef enum GateExpect
@@ -76,6 +84,14 @@ extern GateRows *gate_run_array(GateStatement *statement, GateExpect expect,
 #define gate_run(statement, expect, ...)                                                           \
 	gate_run_array(statement, expect, (const NullableDatum[]){__VA_ARGS__},                        \
 				   (int) (sizeof((const NullableDatum[]){__VA_ARGS__}) / sizeof(NullableDatum)))
+
+/*
+ * The rows of a look-up as they come, none kept: for more than memory should hold.  The receiver
+ * runs in the caller's memory context.
+ */
+typedef void (*GateReceiver)(TupleTableSlot *slot, void *state);
+extern void gate_stream(GateStatement *statement, GateReceiver receive, void *state,
+						const NullableDatum *arguments, int argument_count);
 
 /*
  * Rows into one of our tables without a statement, for where starting an executor for each is

@@ -17,6 +17,8 @@
 #include "core/money.h"
 #include "crypto/digest.h"
 #include "usage/event.h"
+#include "usage/filter.h"
+#include "usage/metric.h"
 #include "usage/store.h"
 
 #include "access/xact.h"
@@ -29,9 +31,6 @@
 
 #define MAX_EVENT_ID_BYTES 255
 
-/* What the metrics that take events ask of one. */
-GATE_LATEST(metric_rules, "SELECT m.name, m.aggregation, m.property FROM tenancy.metric m"
-						  " WHERE m.source = 'event'");
 /*
  * In canonical form: numeric and jsonb print one text for one value.  A time that is the
  * transaction's own is the default of the argument, and another one when the event comes
@@ -63,88 +62,43 @@ usage_set_event_listener(UsageEventListener wants)
 	listener = wants;
 }
 
-/* The metrics that take events, kept until one changes. */
-typedef struct MetricRule
-{
-	char *name;
-	char *aggregation;
-	char *property; /* that its events must have; NULL for none */
-} MetricRule;
-
-static struct
-{
-	MemoryContext memory;
-	uint64 generation;
-	int count;
-	MetricRule *rules;
-} known;
-
 static void
-load_metrics(void)
+require_measurable(const UsageEvent *event, const Metric *metric, const char *place)
 {
-	uint64 generation = registry_generation();
-	GateRows *rows;
-	MemoryContext old;
-
-	if (likely(known.memory != NULL && known.generation == generation))
-		return;
-	rows = gate_run_array(&metric_rules, EXPECT_ANY, NULL, 0);
-	if (known.memory == NULL)
-		known.memory =
-			AllocSetContextCreate(TopMemoryContext, "pg_tenancy metrics", ALLOCSET_SMALL_SIZES);
-	known.count = 0;
-	MemoryContextReset(known.memory);
-	old = MemoryContextSwitchTo(known.memory);
-	known.rules = palloc(sizeof(MetricRule) * Max(rows->count, 1));
-	for (int64 i = 0; i < rows->count; i++)
-		known.rules[i] =
-			(MetricRule){row_text(rows, i, 0), row_text(rows, i, 1), row_text(rows, i, 2)};
-	MemoryContextSwitchTo(old);
-	known.count = rows->count;
-	known.generation = generation;
-}
-
-static const MetricRule *
-find_metric(const char *name)
-{
-	load_metrics();
-	for (int i = 0; i < known.count; i++)
-		if (strcmp(known.rules[i].name, name) == 0)
-			return &known.rules[i];
-	ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-			errmsg("metric \"%s\" does not exist, or takes no events", name),
-			errhint("metric_create() makes one."));
-}
-
-static void
-require_measurable(const UsageEvent *event, const MetricRule *rule, const char *place)
-{
-	if (numeric_compare(event->quantity, numeric_from_int(0)) < 0 &&
-		strcmp(rule->aggregation, "sum") != 0 && strcmp(rule->aggregation, "weighted_sum") != 0)
+	if (numeric_compare(event->quantity, numeric_zero()) < 0 &&
+		metric->aggregation != AGGREGATION_SUM && metric->aggregation != AGGREGATION_WEIGHTED_SUM)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%squantity\" must not be negative for metric \"%s\"", place,
-					   rule->name),
+					   metric->name),
 				errdetail("Its aggregation is \"%s\"; only a sum can be taken back from.",
-						  rule->aggregation));
-	if (rule->property != NULL && !json_has(event->properties, rule->property))
+						  aggregation_name(metric->aggregation)));
+	if (metric->property != NULL && !json_has(event->properties, metric->property))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%sproperties\" must have the member \"%s\" for metric \"%s\"",
-					   place, rule->property, rule->name));
+					   place, metric->property, metric->name));
 }
 
 void
 event_tell(const UsageEvent *event)
 {
-	if (listener != NULL)
-		listener(&event->tenant, event->metric, find_metric(event->metric)->aggregation,
-				 event->quantity, event->occurred_at);
+	const MetricList *list = metric_list_latest();
+
+	if (listener == NULL)
+		return;
+	for (int i = 0; i < list->count; i++)
+	{
+		const Metric *metric = &list->metrics[i];
+
+		if (metric->event != NULL && strcmp(metric->event, event->metric) == 0 &&
+			filter_matches(metric->filters, event->properties))
+			listener(&event->tenant, metric->name, aggregation_name(metric->aggregation),
+					 event->quantity, event->occurred_at);
+	}
 }
 
 void
 event_prepare(UsageEvent *event, const char *place)
 {
-	const MetricRule *rule;
-
 	tenant_require_visible(&event->tenant);
 	if (!registry_exists(&event->tenant))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -162,8 +116,7 @@ event_prepare(UsageEvent *event, const char *place)
 	if (event->properties == NULL || !JB_ROOT_IS_OBJECT(event->properties))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%sproperties\" must be a JSON object", place));
-	rule = find_metric(event->metric);
-	require_measurable(event, rule, place);
+	require_measurable(event, metric_require_events(event->metric), place);
 	if (event->event_id == NULL)
 		event->event_id = id_text(id_new());
 	event_hash_id(event->event_id, &event->id_hash);

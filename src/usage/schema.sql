@@ -9,9 +9,16 @@ CREATE TABLE tenancy.metric (
     description     text,
     property        text,
     shipped         boolean NOT NULL,
+    event           text,
+    filters         jsonb,
+    group_by        text[] NOT NULL DEFAULT '{}',
     CONSTRAINT metric_pkey PRIMARY KEY (name),
-    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('count', 'latest', 'max', 'sum', 'unique', 'weighted_sum')),
-    CONSTRAINT metric_carries_over_check CHECK (NOT carries_over OR aggregation IN ('latest', 'max', 'weighted_sum')),
+    CONSTRAINT metric_event_fkey FOREIGN KEY (event) REFERENCES tenancy.metric (name),
+    CONSTRAINT metric_event_check CHECK ((source = 'event') = (event IS NOT NULL)),
+    CONSTRAINT metric_filters_check CHECK (filters IS NULL OR source = 'event'),
+    CONSTRAINT metric_group_by_check CHECK (group_by = '{}' OR source = 'event'),
+    CONSTRAINT metric_aggregation_check CHECK (aggregation IN ('avg', 'count', 'latest', 'max', 'min', 'sum', 'unique', 'weighted_sum')),
+    CONSTRAINT metric_carries_over_check CHECK (NOT carries_over OR aggregation IN ('latest', 'max', 'min', 'weighted_sum')),
     CONSTRAINT metric_property_check CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
     CONSTRAINT metric_source_check CHECK (source IN ('event', 'statement'))
 );
@@ -20,12 +27,16 @@ COMMENT ON TABLE tenancy.metric IS
 COMMENT ON COLUMN tenancy.metric.aggregation IS 'how the quantities of a period become one';
 COMMENT ON COLUMN tenancy.metric.carries_over IS 'a level: its last value before a period still holds at the start of it';
 COMMENT ON COLUMN tenancy.metric.property IS 'for unique: the member of the events'' properties whose values are counted';
+COMMENT ON COLUMN tenancy.metric.event IS 'the metric whose events count: itself, or another one';
+COMMENT ON COLUMN tenancy.metric.filters IS 'what the properties of an event must be to count; null: anything';
+COMMENT ON COLUMN tenancy.metric.group_by IS 'properties by whose values the quantities can be told apart';
 COMMENT ON COLUMN tenancy.metric.source IS 'event: usage_record(); statement: counted by the server';
 REVOKE ALL ON tenancy.metric FROM PUBLIC;
 GRANT SELECT ON tenancy.metric TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.metric', 'WHERE NOT shipped');
 
-INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, description, shipped) VALUES
+INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, description, shipped, event)
+SELECT v.*, CASE v.source WHEN 'event' THEN v.name END FROM (VALUES
     ('api_calls',                 'call',   'sum', false, 'event',     'calls of the product''s API', true),
     ('custom_domains',            'domain', 'max', true,  'event',     'host names of the tenant''s own', true),
     ('entities',                  'entity', 'max', true,  'event',     'entities in the catalog', true),
@@ -37,7 +48,9 @@ INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, descr
     ('statement.rows',            'row',    'sum', false, 'statement', 'rows returned or changed', true),
     ('statement.wal_bytes',       'B',      'sum', false, 'statement', 'write-ahead log written', true),
     ('storage',                   'GB',     'max', true,  'event',     'storage in units of 10^9 bytes: the tenant''s schemas, measured, or what the application reports', true),
-    ('users',                     'user',   'max', true,  'event',     'users with a seat', true);
+    ('storage.bytes',             'B',      'max', true,  'statement', 'storage of the tenant''s schemas, or its part of shared tables, measured', true),
+    ('users',                     'user',   'max', true,  'event',     'users with a seat', true)
+) AS v(name, unit, aggregation, carries_over, source, description, shipped);
 
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON tenancy.metric FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
@@ -74,20 +87,19 @@ CREATE TABLE tenancy.usage_event (
     occurred_at     timestamptz NOT NULL,
     recorded_at     timestamptz NOT NULL,
     properties      jsonb NOT NULL,
-    cancelled_at    timestamptz
+    cancelled_at    timestamptz,
+    month_of_year   smallint NOT NULL,
     /*
      * No key: usage_event_key has the identities.  No foreign key to the metric, which is never
      * deleted: each event would lock its row.
      */
-) PARTITION BY LIST ((EXTRACT(month FROM (occurred_at AT TIME ZONE 'UTC'))::integer));
+    CONSTRAINT usage_event_month_check CHECK (month_of_year = EXTRACT(month FROM (occurred_at AT TIME ZONE 'UTC')))
+) PARTITION BY LIST (month_of_year);
 COMMENT ON TABLE tenancy.usage_event IS
 'What applications reported, once per tenant and event id.';
-CREATE INDEX usage_event_period_idx ON tenancy.usage_event (tenant_id, metric, occurred_at)
-    INCLUDE (quantity) WHERE cancelled_at IS NULL;
-CREATE INDEX usage_event_cancelled_idx ON tenancy.usage_event (tenant_id, metric, occurred_at)
-    WHERE cancelled_at IS NOT NULL;
-/* Events come about in the order of their time: what happened since then is at the end. */
-CREATE INDEX usage_event_time_idx ON tenancy.usage_event USING brin (occurred_at) WITH (autosummarize = on);
+COMMENT ON COLUMN tenancy.usage_event.month_of_year IS 'of occurred_at in UTC: the partition';
+/* The only one: every event pays for each. */
+CREATE INDEX usage_event_period_idx ON tenancy.usage_event (tenant_id, metric, occurred_at);
 CREATE TABLE tenancy.usage_event_01 PARTITION OF tenancy.usage_event FOR VALUES IN (1);
 CREATE TABLE tenancy.usage_event_02 PARTITION OF tenancy.usage_event FOR VALUES IN (2);
 CREATE TABLE tenancy.usage_event_03 PARTITION OF tenancy.usage_event FOR VALUES IN (3);
@@ -145,3 +157,86 @@ CREATE POLICY own ON tenancy.usage_event FOR SELECT TO tenancy_tenant
     USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
 REVOKE ALL ON tenancy.usage_event FROM PUBLIC;
 GRANT SELECT ON tenancy.usage_event TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+/* Few have a row here; an index on the events would be paid for by all. */
+CREATE TABLE tenancy.usage_late (
+    tenant_id       uuid NOT NULL,
+    noted_at        timestamptz NOT NULL,
+    id_hash         uuid NOT NULL,
+    metric          text NOT NULL,
+    occurred_at     timestamptz NOT NULL,
+    CONSTRAINT usage_late_pkey PRIMARY KEY (tenant_id, noted_at, id_hash)
+);
+COMMENT ON TABLE tenancy.usage_late IS
+'Events that were recorded more than ten minutes after they occurred, or cancelled: what an invoice may have missed. Kept for 400 days.';
+COMMENT ON COLUMN tenancy.usage_late.noted_at IS 'when it was recorded or cancelled';
+COMMENT ON COLUMN tenancy.usage_late.metric IS 'that the event was recorded for; others may count it, too';
+ALTER TABLE tenancy.usage_late ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.usage_late FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+REVOKE ALL ON tenancy.usage_late FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_late TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_late', '');
+
+CREATE TABLE tenancy.usage_rollup (
+    tenant_id       uuid NOT NULL,
+    metric          text NOT NULL,
+    hour            timestamptz NOT NULL,
+    id              uuid NOT NULL,
+    group_values    text[] NOT NULL,
+    value           text,
+    count           bigint NOT NULL,
+    sum             numeric NOT NULL,
+    min             numeric NOT NULL,
+    max             numeric NOT NULL,
+    moment          numeric,
+    latest          numeric,
+    latest_at       timestamptz,
+    latest_recorded_at timestamptz,
+    is_delta        boolean NOT NULL,
+    CONSTRAINT usage_rollup_pkey PRIMARY KEY (tenant_id, metric, hour, id)
+);
+COMMENT ON TABLE tenancy.usage_rollup IS
+'Events by tenant, metric and hour, for the hours before tenancy.usage_frontier: what its rows of an hour add up to is what the events of the hour add up to. Kept for ever.';
+COMMENT ON COLUMN tenancy.usage_rollup.group_values IS 'the values of the properties that the metric can be grouped by';
+COMMENT ON COLUMN tenancy.usage_rollup.value IS 'for unique: the value that is counted';
+COMMENT ON COLUMN tenancy.usage_rollup.moment IS 'for weighted_sum: the sum of quantity times microseconds since the start of the hour';
+COMMENT ON COLUMN tenancy.usage_rollup.latest IS 'for levels: the quantity that was reported last';
+COMMENT ON COLUMN tenancy.usage_rollup.is_delta IS 'of events that came after their hour was rolled up; merged with the others from time to time';
+CREATE INDEX usage_rollup_delta_idx ON tenancy.usage_rollup (metric, hour) WHERE is_delta;
+CREATE INDEX usage_rollup_time_idx ON tenancy.usage_rollup USING brin (hour) WITH (autosummarize = on);
+ALTER TABLE tenancy.usage_rollup ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.usage_rollup FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.usage_rollup FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.usage_rollup FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_rollup TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_rollup', '');
+
+CREATE TABLE tenancy.usage_frontier (
+    metric          text NOT NULL,
+    rolled_from     timestamptz NOT NULL,
+    rolled_until    timestamptz NOT NULL,
+    CONSTRAINT usage_frontier_pkey PRIMARY KEY (metric),
+    CONSTRAINT usage_frontier_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
+);
+COMMENT ON TABLE tenancy.usage_frontier IS
+'How far the events of each metric are rolled up. Kept for ever.';
+COMMENT ON COLUMN tenancy.usage_frontier.rolled_from IS 'the hour of the first event when it began';
+REVOKE ALL ON tenancy.usage_frontier FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_frontier TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_frontier', '');
+
+CREATE TABLE tenancy.usage_announcement (
+    metric          text NOT NULL,
+    rolls_until     timestamptz NOT NULL,
+    announced_by    xid8 NOT NULL,
+    CONSTRAINT usage_announcement_pkey PRIMARY KEY (metric),
+    CONSTRAINT usage_announcement_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
+);
+COMMENT ON TABLE tenancy.usage_announcement IS
+'How far each metric is going to be rolled up, once every transaction has ended that may not know. The transaction numbers are of this cluster. Not dumped.';
+REVOKE ALL ON tenancy.usage_announcement FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_announcement TO tenancy_admin, tenancy_auditor;
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON tenancy.usage_announcement FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
+ALTER TABLE tenancy.usage_announcement ENABLE ALWAYS TRIGGER registry_changed;

@@ -36,32 +36,31 @@ GATE_STATEMENT(usage_event_other,
 			   "  LEFT JOIN tenancy.usage_event_key k USING (tenant_id, id_hash)"
 			   " WHERE k.payload_hash IS DISTINCT FROM u.payload_hash ORDER BY 1 LIMIT 1",
 			   UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID);
-/* Each of the two partial indexes knows one half. */
-#define EVENT_OF_KEY(condition)                                                                    \
-	"SELECT e, e.metric FROM tenancy.usage_event_key k"                                            \
-	"  JOIN tenancy.usage_event e"                                                                 \
-	"    ON e.tenant_id = k.tenant_id AND e.event_id = $3 AND e.occurred_at = k.occurred_at"       \
-	"   AND " EVENT_MONTH("e") " = " EVENT_MONTH(                                                  \
-		"k") ""                                                                                    \
-			 "   AND e.metric = ANY (CASE WHEN $4 IS NULL THEN ARRAY(SELECT m.name FROM "          \
-			 "tenancy.metric m)"                                                                   \
-			 "                            ELSE ARRAY[$4] END)"                                     \
-			 " WHERE k.tenant_id = $1 AND k.id_hash = $2 AND e.cancelled_at " condition
-GATE_STATEMENT(usage_event_get, EVENT_OF_KEY("IS NULL") " UNION ALL " EVENT_OF_KEY("IS NOT NULL"),
+#define EVENT_OF_KEY                                                                               \
+	" WHERE k.tenant_id = $1 AND k.id_hash = $2 AND e.tenant_id = k.tenant_id"                     \
+	"   AND e.event_id = $3 AND e.occurred_at = k.occurred_at"                                     \
+	"   AND e.month_of_year = EXTRACT(month FROM (k.occurred_at AT TIME ZONE 'UTC'))::smallint"    \
+	"   AND e.metric = ANY (CASE WHEN $4 IS NULL THEN ARRAY(SELECT m.name FROM tenancy.metric m)"  \
+	"                            ELSE ARRAY[$4] END)"
+GATE_STATEMENT(usage_event_get,
+			   "SELECT e, e.metric FROM tenancy.usage_event_key k, tenancy.usage_event e"
+			   " " EVENT_OF_KEY,
 			   UUIDOID, UUIDOID, TEXTOID, TEXTOID);
 GATE_STATEMENT(usage_event_cancel,
-			   "UPDATE tenancy.usage_event AS e SET cancelled_at = $4"
-			   "  FROM tenancy.usage_event_key k"
-			   " WHERE k.tenant_id = $1 AND k.id_hash = $2 AND e.tenant_id = k.tenant_id"
-			   "   AND e.event_id = $3 AND e.occurred_at = k.occurred_at"
-			   "   AND " EVENT_MONTH("e") " = " EVENT_MONTH(
-				   "k") ""
-						"   AND e.metric = ANY (ARRAY(SELECT m.name FROM tenancy.metric m))"
-						"   AND e.cancelled_at IS NULL",
-			   UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID);
+			   "WITH cancelled AS ("
+			   "    UPDATE tenancy.usage_event AS e SET cancelled_at = $5"
+			   "      FROM tenancy.usage_event_key k " EVENT_OF_KEY " AND e.cancelled_at IS NULL"
+			   "    RETURNING e.tenant_id, e.cancelled_at, e.metric, e.occurred_at)"
+			   " INSERT INTO tenancy.usage_late (tenant_id, noted_at, id_hash, metric, occurred_at)"
+			   " SELECT c.tenant_id, c.cancelled_at, $2, c.metric, c.occurred_at FROM cancelled c"
+			   " ON CONFLICT DO NOTHING",
+			   UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
 GATE_STATEMENT(usage_event_known,
 			   "SELECT FROM tenancy.usage_event_key k WHERE k.tenant_id = $1 AND k.id_hash = $2",
 			   UUIDOID, UUIDOID);
+
+/* What is recorded this soon is not late: see tenancy.usage_late. */
+#define SOON (10 * USECS_PER_MINUTE)
 
 /* Columns of tenancy.usage_event_key. */
 enum
@@ -84,6 +83,7 @@ enum
 	EVENT_RECORDED_AT,
 	EVENT_PROPERTIES,
 	EVENT_CANCELLED_AT,
+	EVENT_MONTH_OF_YEAR,
 	EVENT_COLUMNS
 };
 
@@ -134,32 +134,55 @@ fill_row(const UsageEvent *event, Datum *values, bool *nulls)
 	values[EVENT_OCCURRED_AT] = TimestampTzGetDatum(event->occurred_at);
 	values[EVENT_RECORDED_AT] = TimestampTzGetDatum(event->recorded_at);
 	values[EVENT_PROPERTIES] = JsonbPGetDatum(event->properties);
+	values[EVENT_MONTH_OF_YEAR] = Int16GetDatum(event_month(event->occurred_at));
 	nulls[EVENT_RECORDED_AT] = !event->is_new;
 	nulls[EVENT_CANCELLED_AT] = true;
 }
 
-/* The partitions that are open, by month. */
-typedef struct Months
-{
-	GateInsert *insert[MONTHS_PER_YEAR + 1];
-} Months;
-
 static void
-write_row(Months *months, const UsageEvent *event)
+write_row(GateInsert **months, const UsageEvent *event)
 {
 	int month = event_month(event->occurred_at);
 	Datum values[EVENT_COLUMNS];
 	bool nulls[EVENT_COLUMNS];
 
-	if (months->insert[month] == NULL)
+	if (months[month] == NULL)
 	{
 		char table[NAMEDATALEN];
 
 		snprintf(table, sizeof(table), "usage_event_%02d", month);
-		months->insert[month] = gate_insert_begin(table);
+		months[month] = gate_insert_begin(table);
 	}
 	fill_row(event, values, nulls);
-	(void) gate_insert_row(months->insert[month], values, nulls);
+	(void) gate_insert_row(months[month], values, nulls);
+}
+
+/* Columns of tenancy.usage_late. */
+enum
+{
+	LATE_TENANT_ID,
+	LATE_NOTED_AT,
+	LATE_ID_HASH,
+	LATE_METRIC,
+	LATE_OCCURRED_AT,
+	LATE_COLUMNS
+};
+
+static void
+note_late(GateInsert **late, const UsageEvent *event)
+{
+	static const bool nulls[LATE_COLUMNS] = {false};
+	Datum values[LATE_COLUMNS] = {
+		[LATE_TENANT_ID] = UUIDPGetDatum(&event->tenant),
+		[LATE_NOTED_AT] = TimestampTzGetDatum(event->recorded_at),
+		[LATE_ID_HASH] = UUIDPGetDatum(&event->id_hash),
+		[LATE_METRIC] = CStringGetTextDatum(event->metric),
+		[LATE_OCCURRED_AT] = TimestampTzGetDatum(event->occurred_at),
+	};
+
+	if (*late == NULL)
+		*late = gate_insert_begin("usage_late");
+	(void) gate_insert_row(*late, values, nulls);
 }
 
 /* Of those that were there before, or are there twice among these, all must be the same. */
@@ -200,33 +223,46 @@ require_same(UsageEvent *const *events, int count)
 			errhint("An event is corrected by usage_cancel() and a new event."));
 }
 
+/* The table of identities, then of late events, then the partitions by month, from 1. */
+enum
+{
+	TABLE_KEYS,
+	TABLE_LATE,
+	TABLE_MONTHS,
+	TABLES = TABLE_MONTHS + MONTHS_PER_YEAR + 1
+};
+
 void
 event_write(UsageEvent **events, int count)
 {
 	TimestampTz now = clock_wall();
-	Months months = {0};
-	GateInsert *keys;
+	GateInsert *tables[TABLES] = {NULL};
 	int repeated = 0;
 
 	if (count == 0)
 		return;
 	if (count > 1)
 		qsort(events, count, sizeof(UsageEvent *), compare_events);
-	keys = gate_insert_begin("usage_event_key");
+	tables[TABLE_KEYS] = gate_insert_begin("usage_event_key");
 	for (int i = 0; i < count; i++)
 	{
+		UsageEvent *event = events[i];
+
 		CHECK_FOR_INTERRUPTS();
-		events[i]->recorded_at = now;
-		events[i]->is_new = claim(keys, events[i]);
-		if (events[i]->is_new)
-			write_row(&months, events[i]);
-		else
+		event->recorded_at = now;
+		event->is_new = claim(tables[TABLE_KEYS], event);
+		if (!event->is_new)
+		{
 			repeated++;
+			continue;
+		}
+		write_row(&tables[TABLE_MONTHS], event);
+		if (now - event->occurred_at > SOON)
+			note_late(&tables[TABLE_LATE], event);
 	}
-	for (int month = MONTHS_PER_YEAR; month > 0; month--)
-		if (months.insert[month] != NULL)
-			gate_insert_end(months.insert[month]);
-	gate_insert_end(keys);
+	for (int i = TABLES - 1; i >= 0; i--)
+		if (tables[i] != NULL)
+			gate_insert_end(tables[i]);
 	if (repeated > 0)
 		require_same(events, count);
 	for (int i = 0; i < count; i++)
@@ -278,7 +314,7 @@ event_cancel(const pg_uuid_t *tenant, const char *event_id)
 
 	event_hash_id(event_id, &id_hash);
 	(void) gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
-					gate_text(event_id), gate_timestamptz(clock_wall()));
+					gate_text(event_id), gate_null(), gate_timestamptz(clock_wall()));
 	rows = gate_run(&usage_event_get, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
 					gate_text(event_id), gate_null());
 	if (rows->count == 0 &&

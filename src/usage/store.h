@@ -8,9 +8,6 @@
 
 #include "catalog/gate.h"
 
-/* The key of the partitions, as SQL. */
-#define EVENT_MONTH(alias) "EXTRACT(month FROM (" alias ".occurred_at AT TIME ZONE 'UTC'))::integer"
-
 /* The month of the year of a time, in UTC, 1 to 12: it names the partition. */
 extern int event_month(TimestampTz time);
 
