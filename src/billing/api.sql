@@ -132,7 +132,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_billing_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.billing_run(timestamptz) IS
-'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing, drafts that were there before stay drafts, and a period whose invoice is void is not billed again. at: the moment to bill up to. Result: one row: invoices, their lines, subscriptions that failed, which tenancy.billing_failure tells about and which do not stop the others, and the totals by currency. Errors: 42501 within a tenant context; 40001 under snapshot isolation, as ever. Rights: tenancy_admin.';
+'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing, drafts that were there before stay drafts, and a period whose invoice is void is not billed again. at: the moment to bill up to. Result: one row: invoices, their lines, tenants that failed, which tenancy.billing_failure tells about and which do not stop the others, and the totals by currency. Errors: 42501 within a tenant context; 40001 under snapshot isolation, as ever. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.billing_run(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.billing_run(timestamptz) TO tenancy_admin;
 
@@ -173,3 +173,13 @@ COMMENT ON FUNCTION tenancy.invoice_document(uuid) IS
 'An invoice with all its parts as one document. invoice: id. Result: null for an unknown one, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
 REVOKE ALL ON FUNCTION tenancy.invoice_document(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.invoice_document(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.billing_run_start(
+    at timestamptz DEFAULT now(), parts integer DEFAULT 2)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tenancy_billing_run_start'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) IS
+'Has background workers do what billing_run() does, several at once and in transactions of 10000 tenants: what is done is committed, and a run that is cut off goes on. at: the moment to bill up to. parts: of the tenants, billed side by side; 1 to 64. Result: how many jobs of the kind billing.part were put; tenancy.job tells how they fare. Errors: 22023; 42501 within a tenant context. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) TO tenancy_admin;

@@ -25,6 +25,7 @@
 #include "core/money.h"
 #include "core/settings.h"
 #include "job/kind.h"
+#include "job/queue.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -39,8 +40,9 @@
 GATE_STATEMENT(billing_due,
 			   "SELECT DISTINCT s.tenant_id FROM tenancy.subscription s"
 			   " WHERE s.bills_at <= $1 AND s.tenant_id > $2"
+			   "   AND (pg_catalog.uuid_hash(s.tenant_id) & 2147483647) % $5 = $4"
 			   " ORDER BY s.tenant_id LIMIT $3",
-			   TIMESTAMPTZOID, UUIDOID, INT4OID);
+			   TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID, INT4OID);
 GATE_STATEMENT(billing_failure_insert,
 			   "INSERT INTO tenancy.billing_failure (id, tenant_id, failed_at, sqlstate, error)"
 			   " VALUES ($1, $2, $3, $4, $5)",
@@ -196,9 +198,27 @@ without_failed(pg_uuid_t *ids, int count, const BillingResult *result)
 	return left;
 }
 
+/* Which tenants a run is about, and how much of them. */
+typedef struct Share
+{
+	TimestampTz at;
+	int part; /* of the tenants, by the hash of their ids */
+	int parts;
+	int most_batches; /* 0 for all there are */
+	int batches;      /* done */
+} Share;
+
+static const Share whole = {.parts = 1};
+
+static bool
+is_used_up(const Share *share)
+{
+	return share->most_batches > 0 && share->batches >= share->most_batches;
+}
+
 /* Bill each tenant that is due once; false when none was. */
 static bool
-bill_round(TimestampTz at, BillingResult *result)
+bill_round(Share *share, BillingResult *result)
 {
 	MemoryContext read_context =
 		AllocSetContextCreate(CurrentMemoryContext, "billing ids", ALLOCSET_DEFAULT_SIZES);
@@ -208,10 +228,11 @@ bill_round(TimestampTz at, BillingResult *result)
 	int64 before = result->subscriptions;
 	pg_uuid_t last = {{0}};
 
-	for (;;)
+	while (!is_used_up(share))
 	{
-		GateRows *due = gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(at), gate_uuid(&last),
-								 gate_int32(READ_SIZE));
+		GateRows *due = gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(share->at),
+								 gate_uuid(&last), gate_int32(READ_SIZE),
+								 gate_int32(share->part), gate_int32(share->parts));
 		pg_uuid_t *ids = ids_of(due);
 		int count;
 
@@ -220,9 +241,10 @@ bill_round(TimestampTz at, BillingResult *result)
 		last = ids[due->count - 1];
 		count = without_failed(ids, due->count, result);
 		MemoryContextSwitchTo(batch_context);
-		for (int i = 0; i < count; i += BATCH_SIZE)
+		for (int i = 0; i < count && !is_used_up(share); i += BATCH_SIZE)
 		{
-			bill_or_halve(ids + i, Min(BATCH_SIZE, count - i), at, result);
+			bill_or_halve(ids + i, Min(BATCH_SIZE, count - i), share->at, result);
+			share->batches++;
 			MemoryContextReset(batch_context);
 		}
 		MemoryContextSwitchTo(read_context);
@@ -234,31 +256,90 @@ bill_round(TimestampTz at, BillingResult *result)
 	return result->subscriptions > before;
 }
 
-BillingResult
-billing_run(TimestampTz at)
+/* Who is several periods behind is billed one a round. */
+static BillingResult
+bill_share(Share *share)
 {
 	BillingResult result = {.context = CurrentMemoryContext};
 
 	result.failed_ids = palloc(sizeof(pg_uuid_t));
-	subscriptions_resume_due(at);
-	/* Who is several periods behind is billed one a round. */
-	while (bill_round(at, &result))
+	subscriptions_resume_due(share->at);
+	while (bill_round(share, &result) && !is_used_up(share))
 		;
 	return result;
+}
+
+BillingResult
+billing_run(TimestampTz at)
+{
+	Share all = whole;
+
+	all.at = at;
+	return bill_share(&all);
+}
+
+/* What a transaction of a background worker bills: a few seconds of work. */
+#define BATCHES_PER_JOB 10
+
+static void
+put_part(TimestampTz at, int part, int parts)
+{
+	JsonBuilder arguments;
+	JobRequest request = {.kind = "billing.part", .priority = JOB_MIDDLE_PRIORITY};
+
+	json_begin(&arguments);
+	json_put_text(&arguments, "at", timestamptz_to_str(at));
+	json_put_int64(&arguments, "part", part);
+	json_put_int64(&arguments, "parts", parts);
+	request.arguments = json_end(&arguments);
+	(void) job_put(&request);
+}
+
+static Jsonb *
+result_document(const BillingResult *result)
+{
+	JsonBuilder document;
+
+	/* An error would undo the invoices of the others. */
+	if (result->failed > 0)
+		ereport(WARNING, errmsg(INT64_FORMAT " tenants could not be billed", result->failed),
+				errhint("See tenancy.billing_failure."));
+	json_begin(&document);
+	json_put_int64(&document, "invoices", result->invoices);
+	json_put_int64(&document, "lines", result->lines);
+	json_put_int64(&document, "failed", result->failed);
+	return json_end(&document);
+}
+
+/* A job bills a bounded part and, while there is more, puts the next: what is done is committed. */
+static Jsonb *
+perform_part(const JobTask *task)
+{
+	Share share = {.at = timestamptz_from_text(json_text(task->arguments, "at"), "at"),
+				   .part = json_int32(task->arguments, "part", 0),
+				   .parts = json_int32(task->arguments, "parts", 1),
+				   .most_batches = BATCHES_PER_JOB};
+	BillingResult result = bill_share(&share);
+
+	if (is_used_up(&share))
+		put_part(share.at, share.part, share.parts);
+	return result_document(&result);
 }
 
 static char *
 run_billing_job(void)
 {
-	BillingResult result = billing_run(clock_wall() - setting_billing_grace * USECS_PER_SEC);
+	Share share = whole;
+	BillingResult result;
+	Jsonb *document;
 
-	/* An error would undo the invoices of the others. */
-	if (result.failed > 0)
-		ereport(WARNING, errmsg(INT64_FORMAT " tenants could not be billed", result.failed),
-				errhint("See tenancy.billing_failure."));
-	return psprintf("{\"invoices\": " INT64_FORMAT ", \"lines\": " INT64_FORMAT
-					", \"failed\": " INT64_FORMAT "}",
-					result.invoices, result.lines, result.failed);
+	share.at = clock_wall() - setting_billing_grace * USECS_PER_SEC;
+	share.most_batches = BATCHES_PER_JOB;
+	result = bill_share(&share);
+	if (is_used_up(&share))
+		put_part(share.at, 0, 1);
+	document = result_document(&result);
+	return JsonbToCString(NULL, &document->root, VARSIZE(document));
 }
 
 static const JobKind billing_job = {
@@ -269,10 +350,18 @@ static const JobKind billing_job = {
 	.description = "invoices every period that has ended",
 };
 
+static const JobKind part_job = {
+	.name = "billing.part",
+	.perform = perform_part,
+	.timeout_seconds = SECS_PER_HOUR,
+	.description = "invoices what is due of a part of the tenants",
+};
+
 void
 billing_init(void)
 {
 	job_kind_register(&billing_job);
+	job_kind_register(&part_job);
 	subscription_init();
 	invoice_init();
 	invoice_events_init();
@@ -309,4 +398,24 @@ TENANCY_FUNCTION(billing_run)
 	values[3] = JsonbPGetDatum(total_by_currency(&result));
 	tuplestore_putvalues(set->setResult, set->setDesc, values, nulls);
 	return (Datum) 0;
+}
+
+#define MOST_PARTS 64
+
+/* billing_run_start(at timestamptz, parts int) → bigint */
+TENANCY_FUNCTION(billing_run_start)
+{
+	TimestampTz at = required_timestamptz(fcinfo, 0, "at");
+	int32 parts;
+
+	require_argument(fcinfo, 1, "parts");
+	parts = PG_GETARG_INT32(1);
+	context_require_none("billing");
+	extension_require();
+	if (parts < 1 || parts > MOST_PARTS)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"parts\" must be from 1 to %d", MOST_PARTS));
+	for (int part = 0; part < parts; part++)
+		put_part(at, part, parts);
+	PG_RETURN_INT64(parts);
 }

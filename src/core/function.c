@@ -102,3 +102,16 @@ required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name, int *co
 	}
 	return values;
 }
+
+TimestampTz
+timestamptz_from_text(const char *text, const char *name)
+{
+	TimestampTz value = DatumGetTimestampTz(
+		DirectFunctionCall3(timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
+							Int32GetDatum(-1)));
+
+	if (TIMESTAMP_NOT_FINITE(value))
+		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("\"%s\" must be a finite time", name));
+	return value;
+}

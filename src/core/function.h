@@ -39,3 +39,6 @@ extern TimestampTz required_timestamptz(FunctionCallInfo fcinfo, int n, const ch
 /* The elements of numeric[], finite and without nulls; 22004, 22003 and 22023 otherwise. */
 extern Numeric *required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name,
 									   int *count);
+
+/* The time that a text stands for, as the type's input has it; 22007, and 22008 unless finite. */
+extern TimestampTz timestamptz_from_text(const char *text, const char *name);

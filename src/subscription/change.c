@@ -75,10 +75,8 @@ effective_at(const Subscription *subscription, const Jsonb *changes, bool waits,
 	if (strcmp(effective, "now") == 0)
 		time = Max(at, subscription->starts_at);
 	else
-		time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(effective),
-													   ObjectIdGetDatum(InvalidOid),
-													   Int32GetDatum(-1)));
-	if (TIMESTAMP_NOT_FINITE(time) || time < subscription->period_start)
+		time = timestamptz_from_text(effective, "effective");
+	if (time < subscription->period_start)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a change cannot take effect in a period that has been billed"),
 				errdetail("The open period is from %s.",

@@ -208,7 +208,6 @@ static TimestampTz
 read_anchor(const NewSubscription *asked, BillingPeriod period, TimestampTz first_paid)
 {
 	char *anchor = json_text(asked->options, "anchor");
-	TimestampTz at;
 
 	if (anchor == NULL)
 		return first_paid;
@@ -222,12 +221,7 @@ read_anchor(const NewSubscription *asked, BillingPeriod period, TimestampTz firs
 									CStringGetTextDatum(period.days == 7 ? "week" : "year"), civil);
 		return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone, civil));
 	}
-	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(anchor),
-												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	if (TIMESTAMP_NOT_FINITE(at))
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid options: \"anchor\" must be a finite time or \"calendar\""));
-	return at;
+	return timestamptz_from_text(anchor, "anchor");
 }
 
 /* The items of the subscription, from its start; whether any is billed in advance or once. */
