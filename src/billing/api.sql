@@ -180,6 +180,6 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tenancy_billing_run_start'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) IS
-'Has background workers do what billing_run() does, several at once and in transactions of 10000 tenants: what is done is committed, and a run that is cut off goes on. at: the moment to bill up to. parts: of the tenants, billed side by side; 1 to 64. Result: how many jobs of the kind billing.part were put; tenancy.job tells how they fare. Errors: 22023; 42501 within a tenant context. Rights: tenancy_admin.';
+'Has background workers do what billing_run() does, several at once and in transactions of some thousand tenants: what is done is committed, and a run that is cut off goes on. at: the moment to bill up to. parts: of the tenants, billed side by side; 1 to 64. Result: how many jobs of the kind billing.part were put; tenancy.job tells how they fare. Errors: 22023; 42501 within a tenant context. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.billing_run_start(timestamptz, integer) TO tenancy_admin;

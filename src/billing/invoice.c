@@ -324,15 +324,11 @@ tell_end(const Invoice *invoice, const char *type, const char *reason)
 	(void) outbox_put(&invoice->tenant, type, json_end(&payload));
 }
 
-/* invoice_void(invoice uuid, reason text) → tenancy.invoice */
-TENANCY_FUNCTION(invoice_void)
+void
+invoice_make_void(const pg_uuid_t *id, const char *reason)
 {
-	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
-	char *reason = required_text(fcinfo, 1, "reason");
-	Invoice *invoice;
+	Invoice *invoice = invoice_lock(id);
 
-	context_require_none("billing");
-	invoice = invoice_lock(id);
 	(void) invoice_after(invoice, "void");
 	if (!numeric_is_zero(invoice->amount_paid) || !numeric_is_zero(invoice->amount_credited))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -343,7 +339,8 @@ TENANCY_FUNCTION(invoice_void)
 		Numeric returned = credit_return(id, clock_now());
 
 		if (returned != NULL)
-			(void) invoice_settle(id, SETTLE_APPLIED, numeric_minus(numeric_from_int(0), returned));
+			(void) invoice_settle(id, SETTLE_APPLIED,
+								  numeric_minus(numeric_from_int(0), returned));
 		invoice = invoice_lock(id);
 	}
 	post_end(invoice, "void", LEDGER_RECEIVABLE);
@@ -351,11 +348,10 @@ TENANCY_FUNCTION(invoice_void)
 	gate_run(&items_give_back, EXPECT_ANY, gate_uuid(id));
 	invoice_move(invoice, "void", reason);
 	tell_end(invoice, "invoice.voided", reason);
-	PG_RETURN_DATUM(invoice_row(id));
 }
 
 void
-invoice_write_off(const pg_uuid_t *id, const char *reason)
+invoice_give_up(const pg_uuid_t *id, const char *reason)
 {
 	Invoice *invoice = invoice_lock(id);
 
@@ -365,6 +361,17 @@ invoice_write_off(const pg_uuid_t *id, const char *reason)
 	tell_end(invoice, "invoice.uncollectible", reason);
 }
 
+/* invoice_void(invoice uuid, reason text) → tenancy.invoice */
+TENANCY_FUNCTION(invoice_void)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
+	char *reason = required_text(fcinfo, 1, "reason");
+
+	context_require_none("billing");
+	invoice_make_void(id, reason);
+	PG_RETURN_DATUM(invoice_row(id));
+}
+
 /* invoice_write_off(invoice uuid, reason text) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_write_off)
 {
@@ -372,7 +379,7 @@ TENANCY_FUNCTION(invoice_write_off)
 	char *reason = required_text(fcinfo, 1, "reason");
 
 	context_require_none("billing");
-	invoice_write_off(id, reason);
+	invoice_give_up(id, reason);
 	PG_RETURN_DATUM(invoice_row(id));
 }
 

@@ -279,7 +279,7 @@ billing_run(TimestampTz at)
 }
 
 /* What a transaction of a background worker bills: a few seconds of work. */
-#define BATCHES_PER_JOB 10
+#define BATCHES_PER_JOB 4
 
 static void
 put_part(TimestampTz at, int part, int parts)
@@ -355,6 +355,8 @@ static const JobKind part_job = {
 	.perform = perform_part,
 	.timeout_seconds = SECS_PER_HOUR,
 	.description = "invoices what is due of a part of the tenants",
+	/* What it has to do does not go away. */
+	.retry = "{\"max_attempts\": 100, \"initial_seconds\": 0.5, \"max_seconds\": 300}",
 };
 
 void

@@ -543,9 +543,14 @@ issue(const Batch *batch, TimestampTz now)
 	{
 		const Bill *bill = lfirst(cell);
 
-		if (bill->number != NULL && bill->ends_as != NULL)
-			invoice_move(invoice_lock(&bill->id),
-						 strcmp(bill->ends_as, "void") == 0 ? "void" : "write off", "paused");
+		/* What came to nothing or less is settled, whatever the pause says. */
+		if (bill->number == NULL || bill->ends_as == NULL ||
+			numeric_compare(bill->total, numeric_from_int(0)) <= 0)
+			continue;
+		if (strcmp(bill->ends_as, "void") == 0)
+			invoice_make_void(&bill->id, "paused");
+		else
+			invoice_give_up(&bill->id, "paused");
 	}
 }
 
