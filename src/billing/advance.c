@@ -301,6 +301,8 @@ charge_advance(Batch *batch)
 		Span next = {contract->closes_at, contract->next_end, contract->next_full_start,
 					 contract->next_end};
 
+		if (contract->expires)
+			continue;
 		if (subscription->has_advance)
 		{
 			for (int j = 0; j < contract->billed_count; j++)

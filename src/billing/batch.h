@@ -114,6 +114,7 @@ typedef struct Contract
 	TimestampTz closes_at;  /* end of the open period or of the subscription */
 	bool closes;            /* the open period ends with this bill */
 	bool ends;              /* and the subscription does */
+	bool expires;           /* it was never paid for: it ends, and its invoice is void */
 	TimestampTz full_start; /* the whole period that the open one is part of */
 	TimestampTz full_end;
 	/* What follows. */

@@ -414,6 +414,16 @@ contract_plan_ahead(Batch *batch, Contract *contract)
 		contract->state = subscription->trial_ends_at > subscription->starts_at
 							  ? subscription_after(subscription, "start trial")
 							  : subscription_after(subscription, "start");
+	/* The first invoice is there and has not been paid in time. */
+	contract->expires =
+		strcmp(subscription->state, "incomplete") == 0 && contract->billed_count > 0;
+	if (contract->expires)
+	{
+		contract->state = subscription_after(subscription, "expire");
+		contract->closes = false;
+		contract->ends = true;
+		return;
+	}
 	if (contract->ends)
 	{
 		subscription->state = unconstify(char *, contract->state);

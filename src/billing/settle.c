@@ -42,6 +42,15 @@ GATE_STATEMENT(
 	" WHERE i.id = u.id AND i.state IN ('open', 'paid', 'uncollectible')",
 	UUIDARRAYOID, NUMERICARRAYOID, INT4OID, TIMESTAMPTZOID);
 
+/* What waited for its first payment begins. */
+GATE_STATEMENT(subscriptions_complete,
+			   "UPDATE tenancy.subscription s"
+			   "   SET state = 'active', bills_at = least(s.period_end, s.ends_at)"
+			   "  FROM tenancy.invoice i"
+			   " WHERE i.id = ANY ($1) AND i.state = 'paid' AND s.id = i.subscription_id"
+			   "   AND s.state = 'incomplete'",
+			   UUIDARRAYOID);
+
 static const StateMove moves[] = {
 	{"draft", "finalize", "open"},    {"draft", "finalize at zero", "paid"},
 	{"open", "pay", "paid"},          {"paid", "take back", "open"},
@@ -149,4 +158,5 @@ invoices_settle(SettleKind kind, const pg_uuid_t *invoices, const Numeric *amoun
 	gate_run(&invoices_add, EXPECT_ANY, gate_uuid_array(invoices, count),
 			 gate_array(elements, count, NUMERICOID), gate_int32(kind),
 			 gate_timestamptz(clock_now()));
+	gate_run(&subscriptions_complete, EXPECT_ANY, gate_uuid_array(invoices, count));
 }

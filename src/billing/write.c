@@ -120,6 +120,14 @@ GATE_STATEMENT(
 	" WHERE id = $1",
 	UUIDOID);
 
+GATE_STATEMENT(invoices_unpaid,
+			   "SELECT i.id FROM tenancy.invoice i"
+			   " WHERE i.subscription_id = $1 AND i.state = 'open' ORDER BY i.id",
+			   UUIDOID);
+
+/* How long the first payment may take, as Stripe has it. */
+#define INCOMPLETE_HOURS 23
+
 /* A set of columns, filled row by row. */
 typedef struct Table
 {
@@ -465,6 +473,33 @@ mark_pending(const Batch *batch)
 }
 
 /* When the engine has to look at the subscription next. */
+static TimestampTz
+next_look(const Contract *contract)
+{
+	const Subscription *subscription = &contract->subscription;
+
+	if (strcmp(contract->state, "incomplete") == 0)
+		return subscription->bills_at + INCOMPLETE_HOURS * USECS_PER_HOUR;
+	return Min(subscription->ends_at,
+			   contract->closes ? contract->next_end : subscription->period_end);
+}
+
+static void
+void_unpaid(const Batch *batch)
+{
+	for (int i = 0; i < batch->contract_count; i++)
+	{
+		GateRows *rows;
+
+		if (!batch->contracts[i].expires)
+			continue;
+		rows = gate_run(&invoices_unpaid, EXPECT_ANY,
+						gate_uuid(&batch->contracts[i].subscription.id));
+		for (int64 j = 0; j < rows->count; j++)
+			invoice_make_void(row_uuid(rows, j, 0), "not paid in time");
+	}
+}
+
 static void
 move_on(Batch *batch)
 {
@@ -495,12 +530,7 @@ move_on(Batch *batch)
 		put(&table, gate_int32(goes_on ? contract->next_number : subscription->period_number));
 		put(&table, gate_timestamptz(goes_on ? contract->closes_at : subscription->period_start));
 		put(&table, gate_timestamptz(goes_on ? contract->next_end : subscription->period_end));
-		if (contract->ends)
-			put(&table, gate_null());
-		else
-			put(&table,
-				gate_timestamptz(Min(subscription->ends_at,
-									 goes_on ? contract->next_end : subscription->period_end)));
+		put(&table, contract->ends ? gate_null() : gate_timestamptz(next_look(contract)));
 		put(&table, gate_bool(contract->has_advance));
 		put(&table,
 			gate_timestamptz(contract->closes ? batch->usage_cutoff : contract->usage_cutoff));
@@ -567,6 +597,7 @@ batch_write(Batch *batch, WriteMode mode)
 	write_discounts(batch);
 	mark_pending(batch);
 	move_on(batch);
+	void_unpaid(batch);
 	if (mode == WRITE_FINAL)
 		issue(batch, now);
 }

@@ -188,6 +188,7 @@ static const JsonRule option_members[] = {
 	{.name = "addons", .type = JSON_ARRAY, .element = &addon, .max_length = 50},
 	{.name = "anchor", .type = JSON_TEXT, .max_length = 63},
 	{.name = "coupon", .type = JSON_TEXT, .max_length = 63},
+	{.name = "requires_payment", .type = JSON_BOOLEAN},
 	{.name = "trial_days", .type = JSON_INTEGER, .minimum = "0", .maximum = "3650"},
 	{.name = NULL},
 };
@@ -277,6 +278,14 @@ subscribe(const NewSubscription *asked)
 	}
 	if (asked->starts_at > clock_now())
 		state = "pending";
+	if (json_bool(asked->options, "requires_payment", false))
+	{
+		if (strcmp(state, "active") != 0 || !(price->has_advance || price->has_one_off))
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid options: \"requires_payment\" has no meaning"),
+					errdetail("Nothing of plan \"%s\" is to be paid now.", asked->plan));
+		state = "incomplete";
+	}
 	subscription.anchor = read_anchor(asked, subscription.period, first_paid);
 	subscription_period_at(&subscription, first_paid, &subscription.period_number,
 						   &subscription.period_end);
