@@ -126,12 +126,12 @@ extern const char *invoice_after(const Invoice *invoice, const char *event);
 /* Move it along its state machine, as invoice_after() says. */
 extern void invoice_move(Invoice *invoice, const char *event, const char *reason);
 
-/* Give up what is due of an open invoice; 55000 in another state. */
-extern void invoice_write_off(const pg_uuid_t *id, const char *reason);
-
-/* Make an invoice void, or write it off, with all that follows from it. */
+/*
+ * Make an invoice void, or give up what is due of it, with all that follows; 55000 where its state
+ * does not allow it.
+ */
 extern void invoice_make_void(const pg_uuid_t *id, const char *reason);
-extern void invoice_give_up(const pg_uuid_t *id, const char *reason);
+extern void invoice_write_off(const pg_uuid_t *id, const char *reason);
 
 /* Number, open and post drafts; the same as a run does with what it has not written yet. */
 extern void invoices_finalize(const pg_uuid_t *ids, int count);

@@ -351,7 +351,7 @@ invoice_make_void(const pg_uuid_t *id, const char *reason)
 }
 
 void
-invoice_give_up(const pg_uuid_t *id, const char *reason)
+invoice_write_off(const pg_uuid_t *id, const char *reason)
 {
 	Invoice *invoice = invoice_lock(id);
 
@@ -379,7 +379,7 @@ TENANCY_FUNCTION(invoice_write_off)
 	char *reason = required_text(fcinfo, 1, "reason");
 
 	context_require_none("billing");
-	invoice_give_up(id, reason);
+	invoice_write_off(id, reason);
 	PG_RETURN_DATUM(invoice_row(id));
 }
 

@@ -580,7 +580,7 @@ issue(const Batch *batch, TimestampTz now)
 		if (strcmp(bill->ends_as, "void") == 0)
 			invoice_make_void(&bill->id, "paused");
 		else
-			invoice_give_up(&bill->id, "paused");
+			invoice_write_off(&bill->id, "paused");
 	}
 }
 
