@@ -339,8 +339,7 @@ invoice_make_void(const pg_uuid_t *id, const char *reason)
 		Numeric returned = credit_return(id, clock_now());
 
 		if (returned != NULL)
-			(void) invoice_settle(id, SETTLE_APPLIED,
-								  numeric_minus(numeric_from_int(0), returned));
+			(void) invoice_settle(id, SETTLE_APPLIED, numeric_minus(numeric_from_int(0), returned));
 		invoice = invoice_lock(id);
 	}
 	post_end(invoice, "void", LEDGER_RECEIVABLE);

@@ -230,9 +230,9 @@ bill_round(Share *share, BillingResult *result)
 
 	while (!is_used_up(share))
 	{
-		GateRows *due = gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(share->at),
-								 gate_uuid(&last), gate_int32(READ_SIZE),
-								 gate_int32(share->part), gate_int32(share->parts));
+		GateRows *due =
+			gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(share->at), gate_uuid(&last),
+					 gate_int32(READ_SIZE), gate_int32(share->part), gate_int32(share->parts));
 		pg_uuid_t *ids = ids_of(due);
 		int count;
 

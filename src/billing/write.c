@@ -493,8 +493,8 @@ void_unpaid(const Batch *batch)
 
 		if (!batch->contracts[i].expires)
 			continue;
-		rows = gate_run(&invoices_unpaid, EXPECT_ANY,
-						gate_uuid(&batch->contracts[i].subscription.id));
+		rows =
+			gate_run(&invoices_unpaid, EXPECT_ANY, gate_uuid(&batch->contracts[i].subscription.id));
 		for (int64 j = 0; j < rows->count; j++)
 			invoice_make_void(row_uuid(rows, j, 0), "not paid in time");
 	}

@@ -175,6 +175,9 @@ recover(void)
 	if (extension_is_ready())
 	{
 		schedule_recover();
+		/* After a crash nobody else knows of the jobs whose workers are gone. */
+		job_rescue(JOB_OWN_LANE);
+		job_rescue(JOB_OUTSIDE_LANE);
 		directory_note_jobs(MyDatabaseId, job_is_ready() ? DUE_NOW : job_next_due());
 	}
 	worker_commit();
