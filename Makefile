@@ -21,7 +21,11 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -Isrc -MMD -MP -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lsodium
-EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build
+EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build http/transport.o http/transport.d $(HTTP)
+
+# What delivers webhooks is a library of its own, so that no session carries libcurl.  Where
+# libcurl is not installed there are no webhooks.
+HTTP := $(if $(wildcard /usr/include/curl/curl.h /usr/include/*/curl/curl.h),pg_tenancy_http.so)
 
 REGRESS = $(sort $(basename $(notdir $(wildcard sql/*.sql))))
 REGRESS_OPTS = --load-extension=pg_tenancy
@@ -39,7 +43,18 @@ all install installcheck clean:
 	@echo "PostgreSQL's pg_config is missing: run \"make setup\"" >&2; exit 1
 endif
 
--include $(OBJS:.o=.d)
+-include $(OBJS:.o=.d) http/transport.d
+
+all: $(HTTP)
+install: install-http
+.PHONY: install-http
+
+pg_tenancy_http.so: http/transport.o
+	$(CC) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $< $(LDFLAGS) -lcurl
+
+install-http: $(HTTP)
+	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
+	for library in $(HTTP); do $(INSTALL_SHLIB) $$library '$(DESTDIR)$(pkglibdir)'; done
 
 # The source says CREATE OR REPLACE, so that an update can run it again; the
 # installed script says CREATE, so that an object made beforehand by somebody
@@ -72,12 +87,12 @@ test-fuzz: setup ## run 100,000 random statements of SQLsmith as a tenant; minut
 # Objects that were built without these must not pass for strict ones.  Made old and not
 # deleted: PGXS makes all files .SECONDARY, and one that is missing is not made again.
 strict:
-	@find src -name '*.o' $(if $(wildcard build/strict),-newer build/strict) -exec touch -t 197001010000 {} +
+	@find src http -name '*.o' $(if $(wildcard build/strict),-newer build/strict) -exec touch -t 197001010000 {} +
 	@$(MAKE) -s --no-print-directory all WERROR="$(STRICT)"
 	@mkdir -p build && touch build/strict
 
 format: ## lay out the C files
-	clang-format -i $(shell find src -name '*.[ch]')
+	clang-format -i $(shell find src http -name '*.[ch]')
 
 help: ## list these goals
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

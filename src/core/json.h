@@ -66,7 +66,7 @@ extern char **json_member_names(const Jsonb *object, int *count);
 /* Elements of an array (or none, for NULL). */
 extern int json_element_count(const Jsonb *array);
 extern Jsonb *json_element(const Jsonb *array, int index);
-extern char *json_element_text(const Jsonb *array, int index); /* NULL where it is no text */
+extern char *json_element_text(const Jsonb *array, int index);      /* NULL where it is no text */
 extern Numeric json_element_numeric(const Jsonb *array, int index); /* or no number */
 
 /* RFC 7396 JSON merge patch: null removes. */

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "core/address.h"
 #include "core/clock.h"
 #include "core/settings.h"
 
@@ -19,6 +20,7 @@ char *setting_allowed_functions;
 int setting_billing_grace;
 char *setting_compatible_settings;
 char *setting_current_tenant;
+char *setting_command_file;
 int setting_event_retention;
 int setting_job_history;
 int setting_job_retention;
@@ -37,6 +39,8 @@ int setting_token_clock_skew;
 int setting_token_replay;
 int setting_token_replay_capacity;
 bool setting_trusted_entry;
+char *setting_webhook_allowed_networks;
+int setting_webhook_timeout;
 bool setting_workers;
 
 static const struct config_enum_entry metering_levels[] = {
@@ -116,6 +120,16 @@ static const Setting settings[] = {
 		.when = "Usage that applications report later than this does not reach its invoice.",
 	},
 	{
+		.name = "tenancy.command_file",
+		.type = SETTING_STRING,
+		.variable = &setting_command_file,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.what = "A file with the commands that jobs of the kind command.run may run, as JSON.",
+		.when = "For what is outside of the database: DNS, certificates, deployments. They run as "
+				"the server's user; nobody but who writes this file decides what.",
+	},
+	{
 		.name = "tenancy.compatible_settings",
 		.type = SETTING_STRING,
 		.variable = &setting_compatible_settings,
@@ -145,11 +159,11 @@ static const Setting settings[] = {
 		.context = PGC_SIGHUP,
 		.flags = GUC_UNIT_S,
 		.boot.integer = 30 * SECONDS_PER_DAY,
-		.minimum = 3600,
+		.minimum = 4 * SECONDS_PER_DAY,
 		.maximum = 3650 * SECONDS_PER_DAY,
 		.what = "How long events are kept.",
-		.when = "Receivers can have them delivered again for as long. An event whose delivery is "
-				"still being tried is kept until that has ended.",
+		.when = "Receivers can have them delivered again for as long. The last attempt to deliver "
+				"one is made within four days.",
 	},
 	{
 		.name = "tenancy.job_history",
@@ -353,6 +367,28 @@ static const Setting settings[] = {
 		.boot.boolean = true,
 		.what = "Whether tenant_context_set() may be used.",
 		.when = "It guards against mistakes of the application, not against SQL injected into it.",
+	},
+	{
+		.name = "tenancy.webhook_allowed_networks",
+		.type = SETTING_STRING,
+		.variable = &setting_webhook_allowed_networks,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.check = address_check_networks,
+		.what = "Networks that webhooks may go to although they are not public, or unencrypted.",
+		.when = "Whoever may create endpoints then reaches what listens there, as the server does.",
+	},
+	{
+		.name = "tenancy.webhook_timeout",
+		.type = SETTING_INT,
+		.variable = &setting_webhook_timeout,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 20,
+		.minimum = 1,
+		.maximum = 60,
+		.what = "How long a receiver of a webhook may take to answer.",
+		.when = "Standard Webhooks recommends 15 to 30 seconds.",
 	},
 	{
 		.name = "tenancy.workers",

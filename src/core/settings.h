@@ -31,7 +31,8 @@ extern char *setting_allowed_functions; /* not parsed */
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
-extern int setting_event_retention;  /* seconds */
+extern char *setting_command_file;
+extern int setting_event_retention; /* seconds */
 extern int setting_job_history;
 extern int setting_job_retention; /* seconds */
 extern int setting_max_databases;
@@ -49,6 +50,8 @@ extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */
 extern int setting_token_replay_capacity;
 extern bool setting_trusted_entry;
+extern char *setting_webhook_allowed_networks; /* not parsed */
+extern int setting_webhook_timeout;            /* seconds */
 extern bool setting_workers;
 
 /* Define them all and reserve the prefix; in the postmaster, from _PG_init. */

@@ -264,3 +264,83 @@ COMMENT ON FUNCTION @extschema@.job_limit_set(@extschema@.regtenant, integer) IS
 'Limits how many jobs of a tenant run at the same time; others are held. tenant: slug or id. max_running: 0 to stop them all, or null for no limit. Result: the id of the tenant. Errors: 42704 unknown tenant; 22023 negative; 42501 within a tenant context. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.job_limit_set(@extschema@.regtenant, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_limit_set(@extschema@.regtenant, integer) TO tenancy_admin;
+
+CREATE OR REPLACE VIEW tenancy.delivery WITH (security_invoker = true) AS
+    SELECT j.id AS job_id, (j.arguments ->> 'event')::uuid AS event_id, (j.arguments ->> 'endpoint')::uuid AS endpoint_id,
+           j.tenant_id, j.state, j.attempt, j.max_attempts, j.run_at AS next_attempt_at, j.started_at AS last_attempt_at, j.finished_at,
+           coalesce((j.result ->> 'status')::integer, (j.failures -> -1 -> 'evidence' ->> 'status')::integer) AS status,
+           j.result, j.error, j.failures
+      FROM tenancy.job j WHERE j.kind = 'webhook.deliver';
+COMMENT ON VIEW tenancy.delivery IS 'Deliveries of events to endpoints: states as in tenancy.job; status is that of the last answer, 0 where there was none; result and failures say what the receiver answered.';
+REVOKE ALL ON tenancy.delivery FROM PUBLIC;
+GRANT SELECT ON tenancy.delivery TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.endpoint_create(
+    tenant @extschema@.regtenant, url text, event_types text[] DEFAULT '{*}', scheme text DEFAULT 'v1', secret text DEFAULT NULL, OUT id uuid, OUT key text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_endpoint_create'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.endpoint_create(@extschema@.regtenant, text, text[], text, text) IS
+'Has events delivered to an URL from now on, signed as Standard Webhooks 1.0 says. tenant: whose events, or null for the events of all. url: https, of a public address; also http within tenancy.webhook_allowed_networks. event_types: types, "invoice.*" for all that begin so, or "*". scheme: "v1" for HMAC-SHA256, "v1a" for Ed25519. secret: "whsec_…" or "whsk_…" of your own, or null for a new one. Result: the id, and what the receiver verifies with, "whsec_…" or "whpk_…", which is not shown again. Errors: 22023 bad argument; 42704 unknown tenant; 53400 there are 50 endpoints already; 42501 null within a tenant context. Rights: tenancy_admin, and a tenant for itself.';
+REVOKE ALL ON FUNCTION @extschema@.endpoint_create(@extschema@.regtenant, text, text[], text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.endpoint_create(@extschema@.regtenant, text, text[], text, text) TO tenancy_admin, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.endpoint_set(
+    endpoint uuid, url text DEFAULT NULL, event_types text[] DEFAULT NULL, enabled boolean DEFAULT NULL)
+RETURNS tenancy.endpoint
+AS 'MODULE_PATHNAME', 'tenancy_endpoint_set'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.endpoint_set(uuid, text, text[], boolean) IS
+'Changes an endpoint; null keeps what is. endpoint: id. url, event_types: as in endpoint_create(). enabled: whether events are delivered; one that answered with 410 is enabled again so. Result: the row. Errors: 42704 unknown; 22023. Rights: tenancy_admin, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.endpoint_set(uuid, text, text[], boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.endpoint_set(uuid, text, text[], boolean) TO tenancy_admin, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.endpoint_rotate(
+    endpoint uuid, overlap interval DEFAULT '24 hours', scheme text DEFAULT 'v1', OUT id uuid, OUT key text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_endpoint_rotate'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.endpoint_rotate(uuid, interval, text) IS
+'Gives an endpoint a new key. endpoint: id. overlap: for so long, up to 30 days, deliveries are signed with the old key, too. scheme: of the new one. Result: the id, and what the receiver verifies with. Errors: 42704 unknown; 22023. Rights: tenancy_admin, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.endpoint_rotate(uuid, interval, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.endpoint_rotate(uuid, interval, text) TO tenancy_admin, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.endpoint_delete(
+    endpoint uuid)
+RETURNS tenancy.endpoint
+AS 'MODULE_PATHNAME', 'tenancy_endpoint_delete'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.endpoint_delete(uuid) IS
+'Delivers nothing to an endpoint any more. endpoint: id. Result: what it was. Errors: 42704 unknown. Rights: tenancy_admin, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.endpoint_delete(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.endpoint_delete(uuid) TO tenancy_admin, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.delivery_replay(
+    event uuid, endpoint uuid)
+RETURNS tenancy.job
+AS 'MODULE_PATHNAME', 'tenancy_delivery_replay'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.delivery_replay(uuid, uuid) IS
+'Delivers an event again, under the same id. event: of tenancy.outbox_event. endpoint: id. Result: the job of the delivery. Errors: 42704 unknown event or endpoint. Rights: tenancy_admin, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.delivery_replay(uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.delivery_replay(uuid, uuid) TO tenancy_admin, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.webhook_signature(
+    secret text, id text, "timestamp" bigint, body text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_webhook_signature'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.webhook_signature(text, text, bigint, text) IS
+'A signature of Standard Webhooks 1.0. secret: "whsec_…" or "whsk_…". id, timestamp (seconds since 1970), body: of the message. Result: "v1,…" or "v1a,…". Errors: 22023 bad secret. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION tenancy.webhook_signature(text, text, bigint, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.webhook_signature(text, text, bigint, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION tenancy.address_is_public(
+    address inet)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tenancy_address_is_public'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tenancy.address_is_public(inet) IS
+'Whether the public Internet can reach an address, as RFC 6890 and its registries say; the rest deliveries do not go to. address: one address; its netmask does not count. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION tenancy.address_is_public(inet) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.address_is_public(inet) TO tenancy_admin;

@@ -26,6 +26,7 @@
 
 #include "commands/async.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -133,30 +134,25 @@ GATE_STATEMENT(job_hold_ready,
 			   " WHERE j.tenant_id = $1 AND j.state = 'ready'",
 			   UUIDOID);
 
-static bool is_ready_here = false;
+static JobsReady ready_here = {0};
 
-bool
+JobsReady
 job_take_ready(void)
 {
-	bool result = is_ready_here;
+	JobsReady result = ready_here;
 
-	is_ready_here = false;
+	ready_here = (JobsReady){0};
 	return result;
-}
-
-static bool
-is_for_workers(const char *lane)
-{
-	return strcmp(lane, JOB_OWN_LANE) == 0 || strcmp(lane, JOB_OUTSIDE_LANE) == 0 ||
-		   job_kind_find(lane) != NULL;
 }
 
 /* Tell those who wait for work that there is some, when the transaction commits. */
 static void
 tell(const char *lane)
 {
-	if (is_for_workers(lane))
-		is_ready_here = true;
+	if (strcmp(lane, JOB_OWN_LANE) == 0 || strcmp(lane, JOB_OUTSIDE_LANE) == 0)
+		ready_here.for_workers = true;
+	else if (job_kind_find(lane) != NULL)
+		ready_here.for_webhooks = true;
 	else
 		Async_Notify(CHANNEL, lane);
 }
@@ -165,7 +161,7 @@ tell(const char *lane)
 void
 job_note_scheduled(const char *lane)
 {
-	is_ready_here = true;
+	ready_here.for_workers = true;
 }
 
 static int64
@@ -356,8 +352,25 @@ job_put(const JobRequest *request)
 	return id;
 }
 
+static NullableDatum
+optional_uuid_array(const pg_uuid_t *const *values, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(count, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(count, 1));
+	int lower_bound = 1;
+
+	for (int i = 0; i < count; i++)
+	{
+		nulls[i] = values[i] == NULL;
+		elements[i] = UUIDPGetDatum(values[i]);
+	}
+	return gate_datum(PointerGetDatum(construct_md_array(elements, nulls, 1, &count, &lower_bound,
+														 UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+}
+
 void
-job_put_many(const char *kind, const pg_uuid_t *tenants, const Jsonb *const *arguments, int count)
+job_put_many(const char *kind, const pg_uuid_t *const *tenants, const Jsonb *const *arguments,
+			 int count)
 {
 	JobKindEntry *entry = require_kind(kind);
 	RetryPolicy policy = retry_read(entry->retry);
@@ -373,7 +386,7 @@ job_put_many(const char *kind, const pg_uuid_t *tenants, const Jsonb *const *arg
 	gate_run(&job_insert_many, EXPECT_ANY, gate_text(lane), gate_text(kind),
 			 gate_timestamptz(clock_wall()), gate_int32(policy.max_attempts),
 			 gate_int32(entry->timeout_seconds), gate_uuid_array(ids, count),
-			 gate_uuid_array(tenants, count), gate_array(documents, count, JSONBOID));
+			 optional_uuid_array(tenants, count), gate_array(documents, count, JSONBOID));
 	/* Who claims from the lane promotes first. */
 	if (count > 0)
 		tell(lane);
@@ -476,6 +489,16 @@ read_timeout(FunctionCallInfo fcinfo, int n)
 	return (int) seconds;
 }
 
+/* What the library does outside of the database is the operator's to ask for. */
+static void
+require_operator_for(const char *kind)
+{
+	if (require_kind(kind)->library != NULL &&
+		!has_privs_of_role(GetUserId(), get_role_oid("tenancy_admin", false)))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("jobs of kind \"%s\" need the role tenancy_admin", kind));
+}
+
 /* Within a context a tenant asks for itself, and for what it may ask for. */
 static void
 require_may_enqueue(const JobRequest *request)
@@ -488,7 +511,10 @@ require_may_enqueue(const JobRequest *request)
 		(void) registry_get(request->tenant);
 	}
 	if (self == NULL)
+	{
+		require_operator_for(request->kind);
 		return;
+	}
 	if (request->tenant == NULL)
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("a tenant can enqueue jobs of its own only"));

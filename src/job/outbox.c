@@ -14,6 +14,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "job/endpoint.h"
 #include "job/outbox.h"
 
 #include "utils/builtins.h"
@@ -92,6 +93,7 @@ put_events(const char *type, int version, const NullableDatum *ids, const Nullab
 {
 	gate_run(&outbox_event_insert, EXPECT_ANY, gate_text(type), gate_int32(version), *ids, *tenants,
 			 *payloads, gate_timestamptz(clock_now()));
+	endpoint_deliver(type, ids, tenants);
 }
 
 /* An array of one element, which may be null. */

@@ -35,9 +35,12 @@ typedef struct JobRequest
 /* Enqueue a job.  The id of the one that there is already under the unique key; palloc'd. */
 extern pg_uuid_t *job_put(const JobRequest *request);
 
-/* Many jobs of one kind, ready at once, in one statement; arguments[i] for tenants[i]. */
-extern void job_put_many(const char *kind, const pg_uuid_t *tenants, const Jsonb *const *arguments,
-						 int count);
+/*
+ * Many jobs of one kind, ready at once, in one statement; arguments[i] for tenants[i], which
+ * may be NULL.
+ */
+extern void job_put_many(const char *kind, const pg_uuid_t *const *tenants,
+						 const Jsonb *const *arguments, int count);
 
 typedef struct QueuedJob
 {
@@ -82,7 +85,12 @@ extern bool job_is_ready_in(const char *lane);
 /* Delete what is older than the settings say; how many. */
 extern int64 job_expire(int64 limit);
 
-/* Has this transaction made work for background workers?  Asked once, at its end. */
-extern bool job_take_ready(void);
+/* For whom has this transaction made work?  Asked once, at its end. */
+typedef struct JobsReady
+{
+	bool for_workers;
+	bool for_webhooks;
+} JobsReady;
+extern JobsReady job_take_ready(void);
 
 extern void queue_init(void);

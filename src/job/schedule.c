@@ -17,6 +17,8 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/state.h"
+#include "job/command.h"
+#include "job/endpoint.h"
 #include "job/outbox.h"
 #include "job/queue.h"
 #include "job/schedule.h"
@@ -151,6 +153,8 @@ job_init(void)
 	state_machine_register(&job_run_states);
 	job_kind_register(&retention_job);
 	queue_init();
+	endpoint_init();
+	command_init();
 }
 
 static NullableDatum

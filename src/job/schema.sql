@@ -243,3 +243,44 @@ CREATE POLICY own ON tenancy.job_limit FOR SELECT TO tenancy_tenant
 REVOKE ALL ON tenancy.job_limit FROM PUBLIC;
 GRANT SELECT ON tenancy.job_limit TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_limit', '');
+
+CREATE TABLE tenancy.endpoint (
+    id              uuid NOT NULL,
+    tenant_id       uuid,
+    url             text NOT NULL,
+    event_types     text[] NOT NULL,
+    enabled         boolean NOT NULL,
+    disabled_reason text,
+    created_at      timestamptz NOT NULL,
+    CONSTRAINT endpoint_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE tenancy.endpoint IS
+'Who is told of events: one row an URL. Kept until endpoint_delete().';
+COMMENT ON COLUMN tenancy.endpoint.tenant_id IS 'whose events; null for the operator, who is told of all';
+COMMENT ON COLUMN tenancy.endpoint.event_types IS 'types; "invoice.*" is all that begin so, "*" all';
+CREATE INDEX endpoint_tenant_idx ON tenancy.endpoint (tenant_id);
+ALTER TABLE tenancy.endpoint ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.endpoint FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.endpoint FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.endpoint FROM PUBLIC;
+GRANT SELECT ON tenancy.endpoint TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.endpoint', '');
+
+CREATE TABLE tenancy.endpoint_key (
+    id              uuid NOT NULL,
+    endpoint_id     uuid NOT NULL,
+    scheme          text NOT NULL,
+    secret          bytea NOT NULL,
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz,
+    CONSTRAINT endpoint_key_pkey PRIMARY KEY (id),
+    CONSTRAINT endpoint_key_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES tenancy.endpoint (id) ON DELETE CASCADE,
+    CONSTRAINT endpoint_key_scheme_check CHECK (scheme IN ('v1', 'v1a'))
+);
+COMMENT ON TABLE tenancy.endpoint_key IS
+'What deliveries are signed with. Nobody may read it; a dump of the database has it. Kept until the key has expired, or as long as the endpoint.';
+COMMENT ON COLUMN tenancy.endpoint_key.scheme IS 'of Standard Webhooks: v1 is HMAC-SHA256, v1a Ed25519';
+CREATE INDEX endpoint_key_endpoint_idx ON tenancy.endpoint_key (endpoint_id);
+REVOKE ALL ON tenancy.endpoint_key FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.endpoint_key', '');

@@ -136,7 +136,8 @@ directory_note_due(Oid database, TimestampTz due)
 	if (entry != NULL)
 		entry->next_due = Min(entry->next_due, due);
 	else if ((entry = find(InvalidOid)) != NULL)
-		*entry = (DirectoryEntry){.database = database, .next_due = due, .next_job = DUE_NEVER};
+		*entry = (DirectoryEntry){
+			.database = database, .next_due = due, .next_job = {DUE_NEVER, DUE_NEVER}};
 	else
 		directory->refused_count++;
 	LWLockRelease(&locks->lock);
@@ -175,7 +176,8 @@ directory_remove_unless_due(Oid database)
 
 	if (entry == NULL)
 		return;
-	if (entry->next_due == DUE_NEVER && entry->next_job == DUE_NEVER)
+	if (entry->next_due == DUE_NEVER && entry->next_job[JOB_WORKER] == DUE_NEVER &&
+		entry->next_job[WEBHOOK_WORKER] == DUE_NEVER)
 		memset(entry, 0, sizeof(DirectoryEntry));
 	unlock_entry();
 }
@@ -381,7 +383,7 @@ directory_wake_launcher(void)
 }
 
 void
-directory_note_jobs(Oid database, TimestampTz due)
+directory_note_jobs(Oid database, JobRole role, TimestampTz due)
 {
 	DirectoryEntry *entry;
 	pid_t idle = 0;
@@ -391,10 +393,11 @@ directory_note_jobs(Oid database, TimestampTz due)
 	entry = lock_entry(database);
 	if (entry == NULL)
 		return;
-	entry->next_job = Min(entry->next_job, due);
+	entry->next_job[role] = Min(entry->next_job[role], due);
 	for (int i = 0; i < max_worker_processes && due == DUE_NOW; i++)
 	{
-		if (job_workers[i].database == database && job_workers[i].is_idle)
+		if (job_workers[i].database == database && job_workers[i].role == role &&
+			job_workers[i].is_idle)
 			idle = job_workers[i].pid;
 	}
 	unlock_entry();
@@ -405,13 +408,13 @@ directory_note_jobs(Oid database, TimestampTz due)
 }
 
 void
-directory_take_jobs(Oid database)
+directory_take_jobs(Oid database, JobRole role)
 {
 	DirectoryEntry *entry = lock_entry(database);
 
 	if (entry == NULL)
 		return;
-	entry->next_job = DUE_NEVER;
+	entry->next_job[role] = DUE_NEVER;
 	unlock_entry();
 }
 
@@ -427,7 +430,7 @@ own_place(void)
 }
 
 bool
-directory_enter_job_worker(Oid database)
+directory_enter_job_worker(Oid database, JobRole role)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DirectoryEntry *entry = lock_entry(database);
@@ -439,7 +442,8 @@ directory_enter_job_worker(Oid database)
 	{
 		if (OidIsValid(job_workers[i].database))
 			continue;
-		job_workers[i] = (JobWorker){.database = database, .pid = MyProcPid, .since = now};
+		job_workers[i] =
+			(JobWorker){.database = database, .role = role, .pid = MyProcPid, .since = now};
 		entry->jobs_since = now;
 		has_entered = true;
 	}
@@ -564,9 +568,10 @@ TENANCY_FUNCTION(worker_read)
 	workers = directory_read_job_workers(&count);
 	for (int i = 0; i < count; i++)
 	{
-		Datum values[8] = {CStringGetTextDatum("job worker"), ObjectIdGetDatum(workers[i].database),
-						   Int32GetDatum(workers[i].pid),
-						   CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
+		Datum values[8] = {
+			CStringGetTextDatum(workers[i].role == JOB_WORKER ? "job worker" : "webhook worker"),
+			ObjectIdGetDatum(workers[i].database), Int32GetDatum(workers[i].pid),
+			CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
 		bool nulls[8] = {false, false, false, false, false, true, true, true};
 
 		put_time(values, nulls, 4, workers[i].since);

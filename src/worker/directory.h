@@ -8,23 +8,32 @@
 
 #include "datatype/timestamp.h"
 
+/* Who does queued jobs. */
+typedef enum JobRole
+{
+	JOB_WORKER,     /* what is done in the database, and commands */
+	WEBHOOK_WORKER, /* deliveries; one a database */
+} JobRole;
+#define JOB_ROLES 2
+
 typedef struct DirectoryEntry
 {
-	Oid database;             /* InvalidOid: free */
-	pid_t runner;             /* 0: none */
-	TimestampTz since;        /* the runner came or, without one, the last one left */
-	TimestampTz next_due;     /* of scheduled work; DUE_NOW until a runner has looked */
-	TimestampTz paused_until; /* no runner before this */
-	TimestampTz retry_at;     /* nor before this, after failures */
-	int failure_count;        /* in a row */
-	TimestampTz next_job;     /* of queued jobs; DUE_NOW while some are ready */
-	TimestampTz jobs_since;   /* the last job worker came or left */
+	Oid database;                    /* InvalidOid: free */
+	pid_t runner;                    /* 0: none */
+	TimestampTz since;               /* the runner came or, without one, the last one left */
+	TimestampTz next_due;            /* of scheduled work; DUE_NOW until a runner has looked */
+	TimestampTz paused_until;        /* no runner before this */
+	TimestampTz retry_at;            /* nor before this, after failures */
+	int failure_count;               /* in a row */
+	TimestampTz next_job[JOB_ROLES]; /* DUE_NOW while queued jobs are ready */
+	TimestampTz jobs_since;          /* the last job worker came or left */
 } DirectoryEntry;
 
 /* A process that does queued jobs. */
 typedef struct JobWorker
 {
 	Oid database; /* InvalidOid: a free place */
+	JobRole role;
 	pid_t pid;
 	TimestampTz since;
 	bool is_idle;
@@ -74,16 +83,16 @@ extern void directory_resume(Oid database);
  * Queued jobs are ready in this database, or will be at the time given: wakes a worker that is
  * idle there, or else the launcher.  Never raises.
  */
-extern void directory_note_jobs(Oid database, TimestampTz due);
+extern void directory_note_jobs(Oid database, JobRole role, TimestampTz due);
 
 /* Nothing is known to be ready, until it is noted again. */
-extern void directory_take_jobs(Oid database);
+extern void directory_take_jobs(Oid database, JobRole role);
 
 /*
  * This process does queued jobs of the database from now on; false when it is paused or there
  * is no place.  It says when it waits for more.
  */
-extern bool directory_enter_job_worker(Oid database);
+extern bool directory_enter_job_worker(Oid database, JobRole role);
 extern void directory_leave_job_worker(void);
 extern void directory_set_idle(bool is_idle);
 

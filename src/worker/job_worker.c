@@ -46,7 +46,7 @@ on_job_worker_exit(int code, Datum argument)
 	if (code != 0 && !worker_is_told_to_stop())
 		directory_note_failure(database);
 	if (code != 0 || has_left_work)
-		directory_note_jobs(database, DUE_NOW);
+		directory_note_jobs(database, JOB_WORKER, DUE_NOW);
 }
 
 static bool
@@ -66,7 +66,7 @@ claim(QueuedJob *job)
 	MemoryContext previous = MemoryContextSwitchTo(job_context);
 	bool is_claimed;
 
-	directory_take_jobs(MyDatabaseId);
+	directory_take_jobs(MyDatabaseId, JOB_WORKER);
 	for (int i = 0; i < lengthof(lanes); i++)
 		job_rescue(lanes[i]);
 	/* In turn: neither lane waits for the other to be empty. */
@@ -76,10 +76,10 @@ claim(QueuedJob *job)
 	MemoryContextSwitchTo(previous);
 	if (!is_claimed)
 	{
-		directory_note_jobs(MyDatabaseId, job_next_due());
+		directory_note_jobs(MyDatabaseId, JOB_WORKER, job_next_due());
 		return false;
 	}
-	directory_note_jobs(MyDatabaseId, job_is_ready() ? DUE_NOW : job_next_due());
+	directory_note_jobs(MyDatabaseId, JOB_WORKER, job_is_ready() ? DUE_NOW : job_next_due());
 	return true;
 }
 
@@ -152,7 +152,7 @@ patience_ms(TimestampTz idle_since)
 	for (int i = 0; i < count; i++)
 	{
 		if (entries[i].database == MyDatabaseId)
-			until = Min(until, entries[i].next_job);
+			until = Min(until, entries[i].next_job[JOB_WORKER]);
 	}
 	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until), 1);
 }
@@ -199,7 +199,7 @@ tenancy_job_worker_main(Datum argument)
 	Oid database = DatumGetObjectId(argument);
 
 	worker_begin("pg_tenancy job worker");
-	if (!directory_enter_job_worker(database))
+	if (!directory_enter_job_worker(database, JOB_WORKER))
 		proc_exit(0);
 	before_shmem_exit(on_job_worker_exit, argument);
 	started = GetCurrentTimestamp();

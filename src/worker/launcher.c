@@ -223,12 +223,12 @@ dispatch(void)
 }
 
 static int
-count_workers(const JobWorker *workers, int count, Oid database, bool idle_only)
+count_workers(const JobWorker *workers, int count, Oid database, JobRole role, bool idle_only)
 {
 	int n = 0;
 
 	for (int i = 0; i < count; i++)
-		n += (database == InvalidOid || workers[i].database == database) &&
+		n += workers[i].database == database && workers[i].role == role &&
 			 (!idle_only || workers[i].is_idle);
 	return n;
 }
@@ -264,12 +264,12 @@ dispatch_jobs(void)
 		{
 			Oid database = entries[i].database;
 
-			if (entries[i].next_job > now || entries[i].paused_until > now ||
+			if (entries[i].next_job[JOB_WORKER] > now || entries[i].paused_until > now ||
 				entries[i].retry_at > now)
 				continue;
 			workers = directory_read_job_workers(&count);
-			if (Min(count_workers(workers, count, database, false), 1) != wanted ||
-				count_workers(workers, count, database, true) > 0 ||
+			if (Min(count_workers(workers, count, database, JOB_WORKER, false), 1) != wanted ||
+				count_workers(workers, count, database, JOB_WORKER, true) > 0 ||
 				database_state(database) != DATABASE_OPEN)
 				continue;
 			if (count >= setting_max_job_workers || !job_worker_start(database))
@@ -277,6 +277,30 @@ dispatch_jobs(void)
 		}
 	}
 	directory_set_job_crowded(is_crowded);
+}
+
+/* One process delivers all webhooks of a database. */
+static void
+dispatch_webhooks(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DirectoryEntry *entries;
+	JobWorker *workers;
+	int entry_count;
+	int count;
+
+	entries = directory_read(&entry_count);
+	for (int i = 0; i < entry_count; i++)
+	{
+		Oid database = entries[i].database;
+
+		workers = directory_read_job_workers(&count);
+		if (entries[i].next_job[WEBHOOK_WORKER] <= now && entries[i].paused_until <= now &&
+			entries[i].retry_at <= now &&
+			count_workers(workers, count, database, WEBHOOK_WORKER, false) == 0 &&
+			database_state(database) == DATABASE_OPEN)
+			(void) webhook_worker_start(database);
+	}
 }
 
 static void
@@ -309,6 +333,7 @@ tenancy_launcher_main(Datum argument)
 		{
 			dispatch();
 			dispatch_jobs();
+			dispatch_webhooks();
 			sleep_ms = Min(setting_metering_flush_interval, LONGEST_SLEEP_MS);
 		}
 		MemoryContextReset(scratch);

@@ -19,6 +19,7 @@
 
 #include "catalog/extension.h"
 #include "core/settings.h"
+#include "job/endpoint.h"
 #include "job/queue.h"
 #include "job/schedule.h"
 #include "meter/meter.h"
@@ -178,7 +179,10 @@ recover(void)
 		/* After a crash nobody else knows of the jobs whose workers are gone. */
 		job_rescue(JOB_OWN_LANE);
 		job_rescue(JOB_OUTSIDE_LANE);
-		directory_note_jobs(MyDatabaseId, job_is_ready() ? DUE_NOW : job_next_due());
+		job_rescue(WEBHOOK_KIND);
+		directory_note_jobs(MyDatabaseId, JOB_WORKER, job_is_ready() ? DUE_NOW : job_next_due());
+		if (job_is_ready_in(WEBHOOK_KIND))
+			directory_note_jobs(MyDatabaseId, WEBHOOK_WORKER, DUE_NOW);
 	}
 	worker_commit();
 }

@@ -294,6 +294,7 @@ void
 worker_transaction_event(XactEvent event)
 {
 	bool is_due_here;
+	JobsReady ready;
 
 	switch (event)
 	{
@@ -306,8 +307,11 @@ worker_transaction_event(XactEvent event)
 				(void) directory_note_due(MyDatabaseId, DUE_NOW);
 			if (OidIsValid(new_database))
 				(void) directory_note_due(new_database, DUE_NOW);
-			if (job_take_ready())
-				directory_note_jobs(MyDatabaseId, DUE_NOW);
+			ready = job_take_ready();
+			if (ready.for_workers)
+				directory_note_jobs(MyDatabaseId, JOB_WORKER, DUE_NOW);
+			if (ready.for_webhooks)
+				directory_note_jobs(MyDatabaseId, WEBHOOK_WORKER, DUE_NOW);
 			if (is_due_here || OidIsValid(new_database))
 				directory_wake_launcher();
 			/* FALLTHROUGH */

@@ -49,10 +49,12 @@ extern void worker_abort(void);
 extern PGDLLEXPORT void tenancy_launcher_main(Datum argument);
 extern PGDLLEXPORT void tenancy_runner_main(Datum argument);
 extern PGDLLEXPORT void tenancy_job_worker_main(Datum argument);
+extern PGDLLEXPORT void tenancy_webhook_worker_main(Datum argument);
 
 /* Start one for a database; false when no worker is free. */
 extern bool runner_start(Oid database);
 extern bool job_worker_start(Oid database);
+extern bool webhook_worker_start(Oid database);
 
 /* The same for any: "what" names it, "function" is its main function. */
 extern bool worker_start(const char *what, const char *function, Oid database);

@@ -1,0 +1,452 @@
+/*
+ * job/command.c
+ *		Commands: what jobs do outside of the database.
+ *
+ * Which commands there are stands in a file that only the server's operator writes; a job
+ * names one and gives its parameters.  There is no shell: a command is a vector of arguments,
+ * and a parameter never becomes more than a part of one of them.  The input of the job comes
+ * as JSON on standard input.  A command has a process group of its own, which is killed when
+ * it takes too long; its output is capped.
+ *
+ *	{"dns.update": {"argv": ["/usr/bin/nsupdate", "-k", "${key}"], "timeout_seconds": 30,
+ *	                "environment": {"LANG": "C"}}}
+ *
+ * Exit status 0 is success, 75 (EX_TEMPFAIL of sysexits.h) a failure to be tried again; any
+ * other is final, and so is death by a signal that is not our own.
+ */
+#include "postgres.h"
+
+#include "core/compat.h"
+#include "core/id.h"
+#include "core/json.h"
+#include "core/settings.h"
+#include "job/command.h"
+#include "job/kind.h"
+
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/timestamp.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define COMMAND_KIND "command.run"
+#define MAX_FILE_BYTES (1024 * 1024)
+#define MAX_ARGUMENTS 100
+#define MAX_OUTPUT_BYTES (64 * 1024)
+#define MAX_EVIDENCE_BYTES 4000
+#define DEFAULT_TIMEOUT_SECONDS 60
+#define POLL_MS 100
+#define GRACE_US (2 * USECS_PER_SEC)
+#define STATUS_NO_EXEC 127
+#define STATUS_TRY_AGAIN 75
+
+static const JsonRule argument_rule = {.type = JSON_TEXT, .max_length = 4096};
+
+static const JsonRule command_rules[] = {
+	{.name = "argv",
+	 .type = JSON_ARRAY,
+	 .is_required = true,
+	 .element = &argument_rule,
+	 .max_length = MAX_ARGUMENTS},
+	{.name = "timeout_seconds", .type = JSON_INTEGER, .minimum = "1", .maximum = "86400"},
+	{.name = "environment", .type = JSON_OBJECT},
+	{0},
+};
+
+static const JsonRule argument_rules[] = {
+	{.name = "command", .type = JSON_TEXT, .is_required = true, .max_length = 100},
+	{.name = "parameters", .type = JSON_OBJECT},
+	{.name = "input", .type = JSON_ANY},
+	{0},
+};
+
+typedef struct Command
+{
+	char **argv;
+	char **environment;
+	int timeout_seconds;
+	char *input;
+} Command;
+
+/* A process that has been started, and what it has said. */
+typedef struct Child
+{
+	pid_t pid;
+	int in;
+	int out[2]; /* standard output and error */
+	StringInfoData said[2];
+	bool is_capped;
+	bool has_timed_out;
+} Child;
+
+static Jsonb *
+read_commands(void)
+{
+	StringInfoData content;
+	char buffer[8192];
+	size_t length;
+	FILE *file;
+
+	if (*setting_command_file == '\0')
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("there are no commands"),
+				errhint("The setting tenancy.command_file names a file with them."));
+	file = AllocateFile(setting_command_file, "r");
+	if (file == NULL)
+		ereport(ERROR, errcode_for_file_access(),
+				errmsg("could not open file \"%s\": %m", setting_command_file));
+	initStringInfo(&content);
+	while ((length = fread(buffer, 1, sizeof(buffer), file)) > 0 && content.len < MAX_FILE_BYTES)
+		appendBinaryStringInfo(&content, buffer, (int) length);
+	FreeFile(file);
+	return json_parse(content.data);
+}
+
+/* A parameter as text: numbers and booleans as JSON writes them. */
+static char *
+parameter_text(const Jsonb *parameters, const char *name)
+{
+	Jsonb *value = json_member(parameters, name);
+	char *result;
+
+	if (value == NULL)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("parameter \"%s\" of the command is missing", name));
+	if (!JB_ROOT_IS_SCALAR(value))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("parameter \"%s\" of the command must be a text or a number", name));
+	result = json_text(parameters, name);
+	return result != NULL ? result : JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
+/* One argument with its ${parameters} replaced.  What begins with one must not turn into an option.
+ */
+static char *
+fill_in(const char *template, const Jsonb *parameters)
+{
+	StringInfoData result;
+	const char *rest = template;
+	const char *begin;
+
+	initStringInfo(&result);
+	while ((begin = strstr(rest, "${")) != NULL)
+	{
+		const char *end = strchr(begin, '}');
+		char *value;
+
+		if (end == NULL)
+			break;
+		value = parameter_text(parameters, pnstrdup(begin + 2, end - begin - 2));
+		if (begin == template && *value == '-')
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("a parameter of the command begins with a dash"));
+		appendBinaryStringInfo(&result, rest, (int) (begin - rest));
+		appendStringInfoString(&result, value);
+		rest = end + 1;
+	}
+	appendStringInfoString(&result, rest);
+	return result.data;
+}
+
+static char **
+environment_of(const Jsonb *command, const JobTask *task)
+{
+	Jsonb *environment = json_member(command, "environment");
+	char **result = palloc0(sizeof(char *) * (MAX_ARGUMENTS + 4));
+	int count = 0;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	result[count++] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+	result[count++] = psprintf("TENANCY_JOB=%s", id_text(task->id));
+	result[count++] =
+		psprintf("TENANCY_TENANT=%s", task->tenant == NULL ? "" : id_text(task->tenant));
+	if (environment == NULL)
+		return result;
+	it = JsonbIteratorInit(&environment->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE && count < MAX_ARGUMENTS)
+	{
+		char *name;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (json_text(environment, name) != NULL)
+			result[count++] = psprintf("%s=%s", name, json_text(environment, name));
+	}
+	return result;
+}
+
+/* What the job asks for, from the file. */
+static Command
+read_command(const JobTask *task)
+{
+	char *name;
+	Jsonb *template;
+	Jsonb *argv;
+	Jsonb *parameters;
+	Jsonb *input;
+	Command command;
+	int count;
+
+	json_validate(task->arguments, argument_rules, "arguments of the command");
+	name = json_text(task->arguments, "command");
+	template = json_member(read_commands(), name);
+	if (template == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("command \"%s\" does not exist", name));
+	json_validate(template, command_rules, psprintf("command \"%s\"", name));
+	parameters = json_member(task->arguments, "parameters");
+	argv = json_member(template, "argv");
+	count = json_element_count(argv);
+	command.argv = palloc0(sizeof(char *) * (count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		JsonbValue *value = getIthJsonbValueFromContainer(&argv->root, i);
+		char *argument = pnstrdup(value->val.string.val, value->val.string.len);
+
+		command.argv[i] = i == 0 ? argument : fill_in(argument, parameters);
+	}
+	if (count == 0 || command.argv[0][0] != '/')
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("command \"%s\" does not begin with an absolute path", name));
+	command.environment = environment_of(template, task);
+	command.timeout_seconds = json_int32(template, "timeout_seconds", DEFAULT_TIMEOUT_SECONDS);
+	input = json_member(task->arguments, "input");
+	command.input = input == NULL ? "" : JsonbToCString(NULL, &input->root, VARSIZE(input));
+	return command;
+}
+
+/* In the child: nothing of the server's may be reached from here on. */
+pg_noreturn static void
+become(const Command *command, int in, int out, int err)
+{
+	sigset_t none;
+
+	setpgid(0, 0);
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || chdir("/") != 0)
+		_exit(STATUS_NO_EXEC);
+	closefrom(3);
+	execve(command->argv[0], command->argv, command->environment);
+	_exit(STATUS_NO_EXEC);
+}
+
+static void
+begin(const Command *command, Child *child)
+{
+	int pipes[3][2];
+
+	for (int i = 0; i < 3; i++)
+	{
+		if (pipe2(pipes[i], O_CLOEXEC) != 0)
+			ereport(ERROR, errcode_for_file_access(), errmsg("could not make a pipe: %m"));
+	}
+	fflush(NULL);
+	child->pid = fork();
+	if (child->pid == 0)
+		become(command, pipes[0][0], pipes[1][1], pipes[2][1]);
+	setpgid(child->pid, child->pid);
+	close(pipes[0][0]);
+	close(pipes[1][1]);
+	close(pipes[2][1]);
+	child->in = pipes[0][1];
+	child->out[0] = pipes[1][0];
+	child->out[1] = pipes[2][0];
+	for (int i = 0; i < 2; i++)
+	{
+		initStringInfo(&child->said[i]);
+		fcntl(child->out[i], F_SETFL, O_NONBLOCK);
+	}
+	fcntl(child->in, F_SETFL, O_NONBLOCK);
+	if (child->pid < 0)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				errmsg("could not start a process: %m"));
+}
+
+static void
+close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* Read what there is, once; false where there is nothing now. */
+static bool
+listen_to(Child *child, int stream)
+{
+	char buffer[4096];
+	ssize_t length = read(child->out[stream], buffer, sizeof(buffer));
+
+	if (length < 0)
+	{
+		if (errno != EAGAIN && errno != EINTR)
+			close_fd(&child->out[stream]);
+		return false;
+	}
+	if (length == 0)
+		close_fd(&child->out[stream]);
+	else if (child->said[stream].len + length <= MAX_OUTPUT_BYTES)
+		appendBinaryStringInfo(&child->said[stream], buffer, (int) length);
+	else
+		child->is_capped = true;
+	return length > 0;
+}
+
+/* Some input to it, some output from it; false when both its outputs are closed. */
+static bool
+exchange(Child *child, const char **input)
+{
+	struct pollfd fds[3] = {
+		{.fd = child->out[0], .events = POLLIN},
+		{.fd = child->out[1], .events = POLLIN},
+		{.fd = child->in, .events = POLLOUT},
+	};
+
+	if (**input == '\0')
+		close_fd(&child->in);
+	fds[2].fd = child->in;
+	(void) poll(fds, 3, POLL_MS);
+	if (child->in >= 0 && fds[2].revents != 0)
+	{
+		ssize_t written = write(child->in, *input, strlen(*input));
+
+		if (written > 0)
+			*input += written;
+		else if (errno != EAGAIN && errno != EINTR)
+			close_fd(&child->in);
+	}
+	for (int i = 0; i < 2; i++)
+	{
+		if (child->out[i] >= 0 && fds[i].revents != 0)
+			(void) listen_to(child, i);
+	}
+	return child->out[0] >= 0 || child->out[1] >= 0;
+}
+
+static void
+stop(Child *child)
+{
+	int status;
+
+	if (child->pid > 0)
+	{
+		kill(-child->pid, SIGKILL);
+		(void) waitpid(child->pid, &status, 0);
+		child->pid = 0;
+	}
+	close_fd(&child->in);
+	close_fd(&child->out[0]);
+	close_fd(&child->out[1]);
+}
+
+/* Until it has ended; its status.  A request to stop or to cancel kills it. */
+static int
+attend(const Command *command, Child *child)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + command->timeout_seconds * (int64) USECS_PER_SEC;
+	const char *input = command->input;
+	bool is_open = true;
+	int status;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_open)
+			is_open = exchange(child, &input);
+		else
+			pg_usleep(10000);
+		if (waitpid(child->pid, &status, WNOHANG) == child->pid)
+			break;
+		if (now > deadline + GRACE_US)
+			kill(-child->pid, SIGKILL);
+		else if (now > deadline && !child->has_timed_out)
+		{
+			child->has_timed_out = true;
+			kill(-child->pid, SIGTERM);
+		}
+	}
+	/* What it has left behind in its group must not outlive it. */
+	kill(-child->pid, SIGKILL);
+	for (int i = 0; i < 2; i++)
+	{
+		while (child->out[i] >= 0 && !child->is_capped && listen_to(child, i))
+			;
+	}
+	child->pid = 0;
+	stop(child);
+	return status;
+}
+
+static void
+put_output(JsonBuilder *builder, const char *name, StringInfo said)
+{
+	said->data[pg_encoding_mbcliplen(PG_UTF8, said->data, said->len, MAX_EVIDENCE_BYTES)] = '\0';
+	if (pg_verify_mbstr(GetDatabaseEncoding(), said->data, strlen(said->data), true))
+		json_put_text(builder, name, said->data);
+}
+
+static JobOutcome
+run_command(const JobTask *task)
+{
+	Command command = read_command(task);
+	Child *child = palloc0(sizeof(Child));
+	JobOutcome outcome = {0};
+	JsonBuilder evidence;
+	volatile int status = 0;
+
+	begin(&command, child);
+	PG_TRY();
+	{
+		status = attend(&command, child);
+	}
+	PG_CATCH();
+	{
+		stop(child);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (child->has_timed_out)
+		outcome.error = psprintf("the command took longer than %d s", command.timeout_seconds);
+	else if (WIFSIGNALED(status))
+		outcome.error = psprintf("the command died of signal %d", WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0)
+		outcome.error = psprintf("the command ended with status %d", WEXITSTATUS(status));
+	outcome.is_final = outcome.error != NULL && !child->has_timed_out &&
+					   !(WIFEXITED(status) && WEXITSTATUS(status) == STATUS_TRY_AGAIN);
+	json_begin(&evidence);
+	if (WIFEXITED(status))
+		json_put_int64(&evidence, "status", WEXITSTATUS(status));
+	json_put_bool(&evidence, "capped", child->is_capped);
+	put_output(&evidence, "output", &child->said[0]);
+	put_output(&evidence, "errors", &child->said[1]);
+	outcome.document = json_end(&evidence);
+	return outcome;
+}
+
+static const JobKind command_kind = {
+	.name = COMMAND_KIND,
+	.perform_outside = run_command,
+	.timeout_seconds = SECS_PER_DAY,
+	.description = "runs a command of tenancy.command_file",
+};
+
+void
+command_init(void)
+{
+	job_kind_register(&command_kind);
+}
