@@ -153,11 +153,11 @@ take(AvailableList *list, CreditDemand *demand, CreditMove *moves)
 
 	for (int i = find_first(list, demand);
 		 i < list->count && compare_owner(&list->items[i], demand) == 0 &&
-		 numeric_compare(need, numeric_from_int(0)) > 0;
+		 numeric_compare(need, numeric_zero()) > 0;
 		 i++)
 	{
 		Available *item = &list->items[i];
-		Numeric part = numeric_compare(item->left, need) < 0 ? item->left : need;
+		Numeric part = numeric_smaller_of(item->left, need);
 
 		if (numeric_is_zero(part))
 			continue;
@@ -168,7 +168,7 @@ take(AvailableList *list, CreditDemand *demand, CreditMove *moves)
 			.credit = item->id,
 			.tenant = demand->tenant,
 			.document = &demand->document,
-			.amount = DatumGetNumeric(DirectFunctionCall1(numeric_uminus, NumericGetDatum(part))),
+			.amount = numeric_negate(part),
 		};
 	}
 	demand->applied = count > 0 ? numeric_minus(demand->due, need) : NULL;

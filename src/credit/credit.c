@@ -84,12 +84,6 @@ static const EventType event_types[] = {
 	{"credit.expired", 1, "credit of the tenant expired unused"},
 };
 
-static Numeric
-negative(Numeric amount)
-{
-	return DatumGetNumeric(DirectFunctionCall1(numeric_uminus, NumericGetDatum(amount)));
-}
-
 static void
 tell(const char *type, const pg_uuid_t *tenant, const pg_uuid_t *credit, const char *currency,
 	 Numeric amount)
@@ -156,7 +150,7 @@ take_all(const GateRows *rows, const char *kind, const pg_uuid_t *document, bool
 		 TimestampTz at)
 {
 	CreditMove *moves = palloc(sizeof(CreditMove) * Max(rows->count, 1));
-	Numeric total = numeric_from_int(0);
+	Numeric total = numeric_zero();
 	int count = 0;
 
 	for (int64 i = 0; i < rows->count; i++)
@@ -171,7 +165,7 @@ take_all(const GateRows *rows, const char *kind, const pg_uuid_t *document, bool
 			.credit = *row_uuid(rows, i, CREDIT_ID),
 			.tenant = *row_uuid(rows, i, CREDIT_TENANT),
 			.document = document,
-			.amount = is_return ? amount : negative(amount),
+			.amount = is_return ? amount : numeric_negate(amount),
 		};
 	}
 	credit_move(moves, count, kind, at);
@@ -288,7 +282,7 @@ require_amount(Numeric amount, const char *currency)
 {
 	int exponent = currency_exponent(currency);
 
-	if (numeric_compare(amount, numeric_from_int(0)) <= 0)
+	if (numeric_compare(amount, numeric_zero()) <= 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"amount\" must be positive"));
 	if (numeric_compare(amount, money_round(amount, exponent)) != 0)

@@ -45,12 +45,6 @@ enum
 	SOURCE_CURRENCY
 };
 
-static Numeric
-smaller(Numeric a, Numeric b)
-{
-	return numeric_compare(a, b) < 0 ? a : b;
-}
-
 static CreditMove
 move_of(const GateRows *rows, int64 row, const pg_uuid_t *document, Numeric amount)
 {
@@ -63,12 +57,6 @@ move_of(const GateRows *rows, int64 row, const pg_uuid_t *document, Numeric amou
 	};
 }
 
-static Numeric
-negative(Numeric amount)
-{
-	return DatumGetNumeric(DirectFunctionCall1(numeric_uminus, NumericGetDatum(amount)));
-}
-
 Numeric
 credit_take_back(const pg_uuid_t *document, const pg_uuid_t *refund, Numeric amount, TimestampTz at)
 {
@@ -79,10 +67,10 @@ credit_take_back(const pg_uuid_t *document, const pg_uuid_t *refund, Numeric amo
 
 	for (int64 i = 0; i < rows->count && !numeric_is_zero(left); i++)
 	{
-		Numeric part = smaller(row_numeric(rows, i, SOURCE_AMOUNT), left);
+		Numeric part = numeric_smaller_of(row_numeric(rows, i, SOURCE_AMOUNT), left);
 
 		left = numeric_minus(left, part);
-		moves[count++] = move_of(rows, i, refund, negative(part));
+		moves[count++] = move_of(rows, i, refund, numeric_negate(part));
 	}
 	credit_move(moves, count, "refund", at);
 	return numeric_minus(amount, left);
@@ -137,13 +125,13 @@ credit_reclaim(const pg_uuid_t *document, const pg_uuid_t *refund, Numeric amoun
 	*count = 0;
 	for (int64 i = 0; i < rows->count && !numeric_is_zero(left); i++)
 	{
-		Numeric part = smaller(row_numeric(rows, i, SOURCE_AMOUNT), left);
+		Numeric part = numeric_smaller_of(row_numeric(rows, i, SOURCE_AMOUNT), left);
 
 		left = numeric_minus(left, part);
 		result[*count] =
 			(CreditReclaim){.invoice = *row_uuid(rows, i, SOURCE_USER), .amount = part};
 		returns[*count] = move_of(rows, i, &result[*count].invoice, part);
-		refunds[*count] = move_of(rows, i, refund, negative(part));
+		refunds[*count] = move_of(rows, i, refund, numeric_negate(part));
 		post_return(rows, i, &returns[*count].id, part, at);
 		(*count)++;
 	}

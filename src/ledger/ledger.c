@@ -88,8 +88,7 @@ ledger_credit(LedgerPosting *posting, LedgerAccount account, Numeric amount)
 {
 	if (amount == NULL)
 		return;
-	ledger_debit(posting, account,
-				 DatumGetNumeric(DirectFunctionCall1(numeric_uminus, NumericGetDatum(amount))));
+	ledger_debit(posting, account, numeric_negate(amount));
 }
 
 bool

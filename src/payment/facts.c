@@ -109,22 +109,10 @@ dispute_from_name(const char *name)
 	elog(ERROR, "there is no dispute state \"%s\"", name);
 }
 
-static Numeric
-larger(Numeric a, Numeric b)
-{
-	return numeric_compare(a, b) > 0 ? a : b;
-}
-
-static Numeric
-smaller(Numeric a, Numeric b)
-{
-	return numeric_compare(a, b) < 0 ? a : b;
-}
-
 static bool
 is_positive(Numeric amount)
 {
-	return numeric_compare(amount, numeric_from_int(0)) > 0;
+	return numeric_compare(amount, numeric_zero()) > 0;
 }
 
 static const char *
@@ -148,7 +136,7 @@ static Numeric
 disputed_by(const Payment *before, const PaymentFacts *facts, Numeric captured)
 {
 	if (facts->disputed != NULL)
-		return larger(before->disputed, facts->disputed);
+		return numeric_larger_of(before->disputed, facts->disputed);
 	return is_positive(before->disputed) ? before->disputed : captured;
 }
 
@@ -160,7 +148,7 @@ add_facts(const Payment *before, const PaymentFacts *facts)
 	DisputeState dispute = dispute_from_name(before->dispute_state);
 
 	if (facts->captured != NULL)
-		after.captured = larger(before->captured, facts->captured);
+		after.captured = numeric_larger_of(before->captured, facts->captured);
 	/* what goes back, or is disputed, has come in */
 	if ((facts->refunded != NULL && is_positive(facts->refunded)) || facts->dispute != DISPUTE_NONE)
 	{
@@ -171,14 +159,16 @@ add_facts(const Payment *before, const PaymentFacts *facts)
 		dispute = facts->dispute;
 	after.dispute_state = pstrdup(dispute_names[dispute]);
 	if (facts->dispute != DISPUTE_NONE)
-		after.disputed = smaller(disputed_by(before, facts, after.captured), after.captured);
+		after.disputed =
+			numeric_smaller_of(disputed_by(before, facts, after.captured), after.captured);
 	if (facts->refunded != NULL)
 	{
 		Numeric most = after.captured;
 
 		if (dispute == DISPUTE_LOST)
 			most = numeric_minus(most, after.disputed);
-		after.refunded = larger(before->refunded, smaller(facts->refunded, most));
+		after.refunded =
+			numeric_larger_of(before->refunded, numeric_smaller_of(facts->refunded, most));
 	}
 	if (facts->is_failed && is_later_failure(before, facts))
 	{
@@ -251,7 +241,7 @@ post_dispute(const Payment *before, const Payment *after)
 {
 	DisputeState from = dispute_from_name(before->dispute_state);
 	DisputeState to = dispute_from_name(after->dispute_state);
-	Numeric held = from == DISPUTE_OPEN ? before->disputed : numeric_from_int(0);
+	Numeric held = from == DISPUTE_OPEN ? before->disputed : numeric_zero();
 	LedgerPosting posting;
 
 	if (from == to && (to == DISPUTE_NONE || numeric_compare(held, after->disputed) == 0))
@@ -279,9 +269,9 @@ post_dispute(const Payment *before, const Payment *after)
 
 			if (from == DISPUTE_LOST)
 				return;
-			back = money_back(
-				after, &after->id,
-				smaller(after->disputed, numeric_minus(after->captured, after->refunded)));
+			back = money_back(after, &after->id,
+							  numeric_smaller_of(after->disputed,
+												 numeric_minus(after->captured, after->refunded)));
 			posting = dispute_posting(after, "dispute_lost");
 			ledger_debit(&posting, LEDGER_CUSTOMER_CREDIT, back.from_credit);
 			ledger_debit(&posting, LEDGER_RECEIVABLE, back.from_invoices);

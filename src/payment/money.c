@@ -41,18 +41,6 @@ GATE_STATEMENT(invoices_lock,
 			   "SELECT FROM tenancy.invoice i WHERE i.id = ANY ($1) ORDER BY i.id FOR UPDATE",
 			   UUIDARRAYOID);
 
-static Numeric
-negative(Numeric amount)
-{
-	return DatumGetNumeric(DirectFunctionCall1(numeric_uminus, NumericGetDatum(amount)));
-}
-
-static Numeric
-smaller(Numeric a, Numeric b)
-{
-	return numeric_compare(a, b) < 0 ? a : b;
-}
-
 static void
 give(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
 {
@@ -108,7 +96,7 @@ pay_invoices(const Payment *payment, const GateRows *invoices, Numeric amount)
 	for (int64 i = 0; i < invoices->count && !numeric_is_zero(amount); i++)
 	{
 		pg_uuid_t *invoice = row_uuid(invoices, i, 0);
-		Numeric part = smaller(row_numeric(invoices, i, 1), amount);
+		Numeric part = numeric_smaller_of(row_numeric(invoices, i, 1), amount);
 
 		if (strcmp(row_text(invoices, i, 2), "uncollectible") == 0)
 			recover(payment, invoice, part);
@@ -171,6 +159,14 @@ lock_invoices(const GateRows *allocated, const pg_uuid_t *users, int user_count)
 	gate_run(&invoices_lock, EXPECT_ANY, gate_uuid_array(ids, count));
 }
 
+static void
+take_from_invoice(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
+{
+	if (strcmp(invoice_lock(invoice)->state, "uncollectible") == 0)
+		give_up(payment, invoice, amount);
+	give(payment, invoice, numeric_negate(amount));
+}
+
 static Numeric
 take_from_invoices(const Payment *payment, const GateRows *allocated, Numeric amount)
 {
@@ -178,15 +174,29 @@ take_from_invoices(const Payment *payment, const GateRows *allocated, Numeric am
 
 	for (int64 i = 0; i < allocated->count && !numeric_is_zero(left); i++)
 	{
-		pg_uuid_t *invoice = row_uuid(allocated, i, 0);
-		Numeric part = smaller(row_numeric(allocated, i, 1), left);
+		Numeric part = numeric_smaller_of(row_numeric(allocated, i, 1), left);
 
-		if (strcmp(invoice_lock(invoice)->state, "uncollectible") == 0)
-			give_up(payment, invoice, part);
-		give(payment, invoice, negative(part));
+		take_from_invoice(payment, row_uuid(allocated, i, 0), part);
 		left = numeric_minus(left, part);
 	}
 	return numeric_minus(amount, left);
+}
+
+Numeric
+money_back_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
+{
+	GateRows *allocated = gate_run(&payment_allocated, EXPECT_ANY, gate_uuid(&payment->id));
+
+	for (int64 i = 0; i < allocated->count; i++)
+	{
+		Numeric part = numeric_smaller_of(row_numeric(allocated, i, 1), amount);
+
+		if (!id_equal(row_uuid(allocated, i, 0), invoice) || numeric_is_zero(part))
+			continue;
+		take_from_invoice(payment, invoice, part);
+		return part;
+	}
+	return numeric_zero();
 }
 
 static Numeric
@@ -199,7 +209,7 @@ take_from_users(const pg_uuid_t *payment, const pg_uuid_t *document, Numeric amo
 
 	for (int i = 0; i < count; i++)
 	{
-		(void) invoice_settle(&taken[i].invoice, SETTLE_APPLIED, negative(taken[i].amount));
+		(void) invoice_settle(&taken[i].invoice, SETTLE_APPLIED, numeric_negate(taken[i].amount));
 		dunning_heard_settlement(&taken[i].invoice);
 	}
 	return reclaimed;

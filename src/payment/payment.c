@@ -133,7 +133,7 @@ require_money(Numeric amount, const char *currency, const char *name)
 {
 	int exponent = currency_exponent(currency);
 
-	if (numeric_compare(amount, numeric_from_int(0)) <= 0)
+	if (numeric_compare(amount, numeric_zero()) <= 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%s\" must be positive", name));
 	if (numeric_compare(amount, money_round(amount, exponent)) != 0)
@@ -170,7 +170,7 @@ payment_request(const pg_uuid_t *id, const pg_uuid_t *method, Numeric amount)
 	GateRows *inserted;
 
 	if ((strcmp(invoice->state, "open") != 0 && strcmp(invoice->state, "uncollectible") != 0) ||
-		numeric_compare(invoice->amount_due, numeric_from_int(0)) <= 0)
+		numeric_compare(invoice->amount_due, numeric_zero()) <= 0)
 		ereport(
 			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("nothing is due of invoice \"%s\": it is %s", invoice->number, invoice->state));

@@ -99,6 +99,9 @@ typedef struct MoneyBack
 /* Take money back from where it went; "document" is the refund or the dispute. */
 extern MoneyBack money_back(const Payment *payment, const pg_uuid_t *document, Numeric amount);
 
+/* The same of one invoice alone; how much of it was paid by the payment, at most "amount". */
+extern Numeric money_back_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount);
+
 /*
  * Make the refunds of a payment that have succeeded add up to a total: those that are under way
  * succeed, the rest is a refund that somebody made at the provider.

@@ -120,8 +120,8 @@ check_thresholds(JsonbValue *value)
 		if (token == WJB_KEY &&
 			!currency_is_known(pnstrdup(item.val.string.val, item.val.string.len)))
 			return "amounts by currency of ISO 4217";
-		if (token == WJB_VALUE && (item.type != jbvNumeric ||
-								   numeric_compare(item.val.numeric, numeric_from_int(0)) <= 0))
+		if (token == WJB_VALUE &&
+			(item.type != jbvNumeric || numeric_compare(item.val.numeric, numeric_zero()) <= 0))
 			return "positive amounts by currency";
 	}
 	return NULL;

@@ -45,12 +45,18 @@ GATE_STATEMENT(refunds_under_way,
 			   " WHERE r.payment_id = $1 AND r.state IN ('requested', 'processing', 'unknown')"
 			   " ORDER BY r.requested_at, r.id",
 			   UUIDOID);
+/* What a credit note has left for refunds: of what it has kept for them, or of its credit. */
 GATE_STATEMENT(refund_credit_note,
-			   "SELECT n.tenant_id, n.currency,"
+			   "SELECT n.tenant_id, n.currency, n.invoice_id,"
+			   "       n.amount_to_refund - coalesce((SELECT sum(r.amount) FROM tenancy.refund r"
+			   "                                       WHERE r.credit_note_id = n.id"
+			   "                                         AND r.state <> 'failed'), 0),"
 			   "       coalesce((SELECT sum(c.remaining) FROM tenancy.credit c"
-			   "                  WHERE c.document_id = n.id), 0)"
+			   "                  WHERE c.document_id = n.id), 0),"
+			   "       coalesce((SELECT sum(a.amount) FROM tenancy.payment_allocation a"
+			   "                  WHERE a.payment_id = $2 AND a.invoice_id = n.invoice_id), 0)"
 			   "  FROM tenancy.credit_note n WHERE n.id = $1",
-			   UUIDOID);
+			   UUIDOID, UUIDOID);
 
 static const StateMove moves[] = {
 	{"requested", "process", "processing"}, {"requested", "lose sight", "unknown"},
@@ -106,21 +112,31 @@ refund_read(const pg_uuid_t *id)
 	};
 }
 
-/* A credit note has made credit of what was paid: it goes out of that first. */
+/*
+ * A credit note has made credit of what was paid: it goes out of that first.  Or it has made the
+ * invoice one that is paid too much: then it goes out of that.
+ */
 static MoneyBack
 take_back(const Payment *payment, const Refund *refund)
 {
 	Numeric left = refund->amount;
-	Numeric from_note = numeric_from_int(0);
+	Numeric from_note = numeric_zero();
+	Numeric from_invoice = numeric_zero();
 	MoneyBack back;
 
 	if (refund->credit_note != NULL)
 	{
+		GateRows *note = gate_run(&refund_credit_note, EXPECT_ONE, gate_uuid(refund->credit_note),
+								  gate_uuid(&payment->id));
+
 		from_note = credit_take_back(refund->credit_note, &refund->id, left, clock_now());
 		left = numeric_minus(left, from_note);
+		from_invoice = money_back_of(payment, row_uuid(note, 0, 2), left);
+		left = numeric_minus(left, from_invoice);
 	}
 	back = money_back(payment, &refund->id, left);
 	back.from_credit = numeric_plus(back.from_credit, from_note);
+	back.from_invoices = numeric_plus(back.from_invoices, from_invoice);
 	return back;
 }
 
@@ -165,7 +181,7 @@ refunds_reach(const Payment *payment, Numeric total)
 	Numeric left = numeric_minus(total, row_numeric(sums, 0, 0));
 	GateRows *waiting;
 
-	if (numeric_compare(left, numeric_from_int(0)) <= 0)
+	if (numeric_compare(left, numeric_zero()) <= 0)
 		return;
 	waiting = gate_run(&refunds_under_way, EXPECT_ANY, gate_uuid(&payment->id));
 	for (int64 i = 0; i < waiting->count; i++)
@@ -202,7 +218,9 @@ refundable(const Payment *payment)
 static void
 require_credit_note(const pg_uuid_t *credit_note, const Payment *payment, Numeric amount)
 {
-	GateRows *rows = gate_run(&refund_credit_note, EXPECT_AT_MOST_ONE, gate_uuid(credit_note));
+	GateRows *rows = gate_run(&refund_credit_note, EXPECT_AT_MOST_ONE, gate_uuid(credit_note),
+							  gate_uuid(&payment->id));
+	Numeric most;
 
 	if (rows->count == 0 || !id_equal(row_uuid(rows, 0, 0), &payment->tenant) ||
 		strcmp(row_text(rows, 0, 1), payment->currency) != 0)
@@ -210,12 +228,16 @@ require_credit_note(const pg_uuid_t *credit_note, const Payment *payment, Numeri
 				errmsg("credit note \"%s\" does not exist", id_text(credit_note)),
 				errdetail("The tenant of the payment has no such credit note in %s.",
 						  payment->currency));
-	if (numeric_compare(row_numeric(rows, 0, 2), amount) < 0)
-		ereport(
-			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("more would be refunded than remains of credit note \"%s\"",
-				   id_text(credit_note)),
-			errdetail("%s %s remains.", numeric_text(row_numeric(rows, 0, 2)), payment->currency));
+	/* what is kept for refunds goes back of a payment of its invoice */
+	most = numeric_plus(
+		numeric_positive_part(numeric_smaller_of(row_numeric(rows, 0, 3), row_numeric(rows, 0, 5))),
+		row_numeric(rows, 0, 4));
+	if (numeric_compare(most, amount) < 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("more would be refunded than remains of credit note \"%s\"",
+					   id_text(credit_note)),
+				errdetail("%s %s can be refunded of this payment.", numeric_text(most),
+						  payment->currency));
 }
 
 static void
@@ -270,7 +292,7 @@ TENANCY_FUNCTION(payment_refund)
 				errmsg("nothing of payment \"%s\" can be refunded", id_text(id)));
 	if (amount == NULL)
 		amount = most;
-	if (numeric_compare(amount, numeric_from_int(0)) <= 0 || numeric_compare(amount, most) > 0 ||
+	if (numeric_compare(amount, numeric_zero()) <= 0 || numeric_compare(amount, most) > 0 ||
 		numeric_compare(amount, money_round(amount, currency_exponent(payment->currency))) != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"amount\" must be an amount of %s of at most %s",

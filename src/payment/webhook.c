@@ -86,40 +86,13 @@ check_signature(const char *provider, const Webhook *webhook)
 		refuse(provider, fault);
 }
 
-/*
- * Stripe counts minor units by ISO 4217, but for these ("Supported currencies",
- * docs.stripe.com).
- */
-static int
-stripe_exponent(const char *currency)
-{
-	static const struct
-	{
-		const char *currency;
-		int exponent;
-	} exceptions[] = {{"ISK", 2}, {"MGA", 0}, {"UGX", 2}};
-
-	for (int i = 0; i < lengthof(exceptions); i++)
-	{
-		if (strcmp(exceptions[i].currency, currency) == 0)
-			return exceptions[i].exponent;
-	}
-	return currency_exponent(currency);
-}
-
 /* A member in minor units as an amount; NULL where there is none. */
 static Numeric
 stripe_amount(const Jsonb *object, const char *member, const char *currency)
 {
 	Numeric minor = json_numeric(object, member);
-	int exponent;
-	Numeric factor;
 
-	if (minor == NULL || currency == NULL)
-		return NULL;
-	exponent = stripe_exponent(currency);
-	factor = numeric_from_text(psprintf("1e-%d", exponent));
-	return money_round(numeric_times(minor, factor), currency_exponent(currency));
+	return minor == NULL || currency == NULL ? NULL : money_from_minor(minor, currency, "stripe");
 }
 
 static char *
