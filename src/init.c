@@ -19,6 +19,7 @@
 #include "limit/resource.h"
 #include "meter/meter.h"
 #include "payment/payment.h"
+#include "revenue/revenue.h"
 #include "tenant/tenant.h"
 #include "worker/worker.h"
 
@@ -58,6 +59,7 @@ _PG_init(void)
 	credit_init();
 	billing_init();
 	payment_init();
+	revenue_init();
 	worker_init();
 	hooks_install();
 }

@@ -96,7 +96,7 @@ RETURNS tenancy.refund
 AS 'MODULE_PATHNAME', 'tenancy_payment_refund'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.payment_refund(uuid, numeric, text, uuid) IS
-'Gives money back. payment: id. amount: at most what came in and has not gone back, or null for that. reason: for the record. credit_note: id of the one that it pays out, or null: an overpayment goes back first, and of the rest the invoices are due again. Result: the row; it has succeeded at once for the scheme manual, and is requested otherwise. Errors: 22023 bad amount; 42704 unknown payment or credit note; 55000 nothing can be refunded, or less remains of the credit note; 42501 within a tenant context. Rights: tenancy_admin. Side effects: event payment.refund_requested; is posted to the ledger when it has succeeded.';
+'Gives money back. payment: id. amount: at most what came in and has not gone back, and what remains of the credit note, or null for that. reason: for the record. credit_note: id of the one that it pays out, or null: an overpayment goes back first, and of the rest the invoices are due again. Result: the row; it has succeeded at once for the scheme manual, and is requested otherwise. Errors: 22023 bad amount; 42704 unknown payment or credit note; 55000 nothing can be refunded; 42501 within a tenant context. Rights: tenancy_admin. Side effects: event payment.refund_requested; is posted to the ledger when it has succeeded.';
 REVOKE ALL ON FUNCTION @extschema@.payment_refund(uuid, numeric, text, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.payment_refund(uuid, numeric, text, uuid) TO tenancy_admin;
 
@@ -179,82 +179,4 @@ COMMENT ON FUNCTION @extschema@.payment_remind(@extschema@.regtenant) IS
 'Reminds a tenant now of each invoice that is due, once a day. tenant: slug or id. Result: one row an invoice. Errors: 42704 unknown tenant; 42501 within a tenant context. Rights: tenancy_admin. Side effects: events invoice.reminder with the text.';
 REVOKE ALL ON FUNCTION @extschema@.payment_remind(@extschema@.regtenant) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.payment_remind(@extschema@.regtenant) TO tenancy_admin;
-
-/*
- * What must always be empty: where documents and the ledger disagree.
- */
-CREATE OR REPLACE VIEW tenancy.ledger_mismatch WITH (security_invoker = true) AS
-    SELECT 'transaction' AS kind, t.tenant_id, t.currency, t.id AS document_id,
-           0::numeric AS expected, sum(e.amount) AS found
-      FROM tenancy.ledger_transaction t LEFT JOIN tenancy.ledger_entry e ON e.transaction_id = t.id
-     GROUP BY t.id
-    HAVING sum(e.amount) IS DISTINCT FROM 0
-        OR bool_or(e.tenant_id <> t.tenant_id OR e.currency <> t.currency)
-    UNION ALL
-    SELECT 'invoice', i.tenant_id, i.currency, i.id, i.total, p.amount
-      FROM tenancy.invoice i
-      LEFT JOIN (SELECT t.document_id, sum(e.amount) AS amount
-                   FROM tenancy.ledger_transaction t JOIN tenancy.ledger_entry e ON e.transaction_id = t.id
-                  WHERE t.kind = 'invoice' AND e.account IN ('receivable', 'customer_credit')
-                  GROUP BY t.document_id) p ON p.document_id = i.id
-     WHERE i.state <> 'draft' AND i.total <> coalesce(p.amount, 0)
-    UNION ALL
-    SELECT 'receivable', tenant_id, currency, NULL, d.amount, p.amount
-      FROM (SELECT i.tenant_id, i.currency, sum(i.amount_due) AS amount
-              FROM tenancy.invoice i WHERE i.state IN ('open', 'paid')
-             GROUP BY i.tenant_id, i.currency) d
-      FULL JOIN (SELECT e.tenant_id, e.currency, sum(e.amount) AS amount
-                   FROM tenancy.ledger_entry e WHERE e.account = 'receivable'
-                  GROUP BY e.tenant_id, e.currency) p USING (tenant_id, currency)
-     WHERE coalesce(d.amount, 0) <> coalesce(p.amount, 0)
-    UNION ALL
-    SELECT 'cash', tenant_id, currency, NULL, d.amount, p.amount
-      FROM (SELECT c.tenant_id, c.currency, sum(c.amount) AS amount
-              FROM (SELECT q.tenant_id, q.currency,
-                           q.captured - q.refunded
-                           - CASE WHEN q.dispute_state IN ('open', 'lost') THEN least(q.disputed, q.captured - q.refunded) ELSE 0 END AS amount
-                      FROM tenancy.payment q
-                    UNION ALL
-                    SELECT g.tenant_id, g.currency, g.amount FROM tenancy.credit g WHERE g.source = 'purchase') c
-             GROUP BY c.tenant_id, c.currency) d
-      FULL JOIN (SELECT e.tenant_id, e.currency, sum(e.amount) AS amount
-                   FROM tenancy.ledger_entry e WHERE e.account = 'cash'
-                  GROUP BY e.tenant_id, e.currency) p USING (tenant_id, currency)
-     WHERE coalesce(d.amount, 0) <> coalesce(p.amount, 0)
-    UNION ALL
-    SELECT 'credit', tenant_id, currency, NULL, d.amount, p.amount
-      FROM (SELECT g.tenant_id, g.currency, sum(g.remaining) AS amount
-              FROM tenancy.credit g GROUP BY g.tenant_id, g.currency) d
-      FULL JOIN (SELECT e.tenant_id, e.currency, -sum(e.amount) AS amount
-                   FROM tenancy.ledger_entry e WHERE e.account = 'customer_credit'
-                  GROUP BY e.tenant_id, e.currency) p USING (tenant_id, currency)
-     WHERE coalesce(d.amount, 0) <> coalesce(p.amount, 0)
-    UNION ALL
-    SELECT 'credit remaining', g.tenant_id, g.currency, g.id, g.amount + coalesce(m.amount, 0), g.remaining
-      FROM tenancy.credit g
-      LEFT JOIN (SELECT e.credit_id, sum(e.amount) AS amount FROM tenancy.credit_entry e GROUP BY e.credit_id) m ON m.credit_id = g.id
-     WHERE g.remaining <> g.amount + coalesce(m.amount, 0)
-    UNION ALL
-    SELECT 'amount applied', i.tenant_id, i.currency, i.id, i.amount_applied, coalesce(m.amount, 0)
-      FROM tenancy.invoice i
-      LEFT JOIN (SELECT u.document_id, sum(u.amount) AS amount
-                   FROM (SELECT e.document_id, -e.amount AS amount FROM tenancy.credit_entry e WHERE e.kind IN ('use', 'return')
-                         UNION ALL
-                         SELECT g.document_id, -g.amount FROM tenancy.credit g WHERE g.source = 'proration') u
-                  GROUP BY u.document_id) m ON m.document_id = i.id
-     WHERE i.amount_applied <> coalesce(m.amount, 0)
-    UNION ALL
-    SELECT 'amount paid', i.tenant_id, i.currency, i.id, i.amount_paid, coalesce(a.amount, 0)
-      FROM tenancy.invoice i
-      LEFT JOIN (SELECT a.invoice_id, sum(a.amount) AS amount FROM tenancy.payment_allocation a GROUP BY a.invoice_id) a ON a.invoice_id = i.id
-     WHERE i.amount_paid <> coalesce(a.amount, 0)
-    UNION ALL
-    SELECT 'refunded', q.tenant_id, q.currency, q.id, q.refunded, coalesce(r.amount, 0)
-      FROM tenancy.payment q
-      LEFT JOIN (SELECT r.payment_id, sum(r.amount) AS amount FROM tenancy.refund r WHERE r.state = 'succeeded' GROUP BY r.payment_id) r ON r.payment_id = q.id
-     WHERE q.refunded <> coalesce(r.amount, 0);
-COMMENT ON VIEW tenancy.ledger_mismatch IS
-'Where documents and the ledger disagree; always empty. kind: what is compared; expected is what the documents say.';
-REVOKE ALL ON tenancy.ledger_mismatch FROM PUBLIC;
-GRANT SELECT ON tenancy.ledger_mismatch TO tenancy_admin, tenancy_auditor;
 

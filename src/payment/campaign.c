@@ -17,7 +17,6 @@
 #include "job/outbox.h"
 #include "payment/campaign.h"
 #include "payment/remind.h"
-#include "price/dunning.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -117,12 +116,6 @@ campaign_run(TimestampTz at)
 	return rows->count;
 }
 
-static int32
-days_begun(TimestampTz from, TimestampTz to)
-{
-	return (to - from + USECS_PER_DAY - 1) / USECS_PER_DAY;
-}
-
 /*
  * tenancy.dunning_campaign_due(campaign jsonb, currency text, overdue numeric, attempts integer,
  *     last_attempt_at timestamptz, at timestamptz) → boolean
@@ -143,15 +136,10 @@ TENANCY_FUNCTION(dunning_campaign_due)
 	attempts = PG_GETARG_INT32(3);
 	thresholds = json_member(campaign, "thresholds");
 	threshold = thresholds == NULL ? NULL : json_numeric(thresholds, currency);
-	if (threshold == NULL)
+	if (threshold == NULL || numeric_compare(overdue, threshold) < 0 ||
+		attempts >= json_int32(campaign, "max_attempts", 0))
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(dunning_is_due(&(DunningState){
-		.overdue = overdue,
-		.threshold = threshold,
-		.attempts = PG_ARGISNULL(4) ? 0 : attempts,
-		.max_attempts = json_int32(campaign, "max_attempts", 0),
-		/* a day that has begun counts: more than two days are two days and a moment */
-		.days_since_last = PG_ARGISNULL(4) ? 0 : days_begun(PG_GETARG_TIMESTAMPTZ(4), at),
-		.days_between = json_int32(campaign, "days_between_attempts", 0),
-	}));
+	PG_RETURN_BOOL(PG_ARGISNULL(4) ||
+				   days_after(PG_GETARG_TIMESTAMPTZ(4),
+							  json_int32(campaign, "days_between_attempts", 0)) < at);
 }

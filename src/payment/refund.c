@@ -215,12 +215,13 @@ refundable(const Payment *payment)
 	return numeric_positive_part(left);
 }
 
-static void
-require_credit_note(const pg_uuid_t *credit_note, const Payment *payment, Numeric amount)
+/* What a credit note has left to be refunded of a payment of its tenant. */
+static Numeric
+refundable_by(const pg_uuid_t *credit_note, const Payment *payment)
 {
 	GateRows *rows = gate_run(&refund_credit_note, EXPECT_AT_MOST_ONE, gate_uuid(credit_note),
 							  gate_uuid(&payment->id));
-	Numeric most;
+	Numeric kept;
 
 	if (rows->count == 0 || !id_equal(row_uuid(rows, 0, 0), &payment->tenant) ||
 		strcmp(row_text(rows, 0, 1), payment->currency) != 0)
@@ -229,15 +230,8 @@ require_credit_note(const pg_uuid_t *credit_note, const Payment *payment, Numeri
 				errdetail("The tenant of the payment has no such credit note in %s.",
 						  payment->currency));
 	/* what is kept for refunds goes back of a payment of its invoice */
-	most = numeric_plus(
-		numeric_positive_part(numeric_smaller_of(row_numeric(rows, 0, 3), row_numeric(rows, 0, 5))),
-		row_numeric(rows, 0, 4));
-	if (numeric_compare(most, amount) < 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("more would be refunded than remains of credit note \"%s\"",
-					   id_text(credit_note)),
-				errdetail("%s %s can be refunded of this payment.", numeric_text(most),
-						  payment->currency));
+	kept = numeric_smaller_of(row_numeric(rows, 0, 3), row_numeric(rows, 0, 5));
+	return numeric_plus(numeric_positive_part(kept), row_numeric(rows, 0, 4));
 }
 
 static void
@@ -290,6 +284,12 @@ TENANCY_FUNCTION(payment_refund)
 	if (numeric_is_zero(most))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("nothing of payment \"%s\" can be refunded", id_text(id)));
+	if (credit_note != NULL)
+		most = numeric_smaller_of(most, refundable_by(credit_note, payment));
+	if (numeric_is_zero(most))
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("nothing of credit note \"%s\" can be refunded of payment \"%s\"",
+					   id_text(credit_note), id_text(id)));
 	if (amount == NULL)
 		amount = most;
 	if (numeric_compare(amount, numeric_zero()) <= 0 || numeric_compare(amount, most) > 0 ||
@@ -298,8 +298,6 @@ TENANCY_FUNCTION(payment_refund)
 				errmsg("argument \"amount\" must be an amount of %s of at most %s",
 					   payment->currency, numeric_text(most)));
 	amount = money_round(amount, currency_exponent(payment->currency));
-	if (credit_note != NULL)
-		require_credit_note(credit_note, payment, amount);
 
 	refund = insert(payment, credit_note, amount, reason);
 	if (strcmp(provider_scheme(payment->provider), "manual") == 0)

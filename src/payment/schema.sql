@@ -86,7 +86,7 @@ CREATE TABLE tenancy.payment (
     CONSTRAINT payment_method_fkey FOREIGN KEY (payment_method_id) REFERENCES tenancy.payment_method (id),
     CONSTRAINT payment_provider_fkey FOREIGN KEY (provider) REFERENCES tenancy.payment_provider (id),
     CONSTRAINT payment_state_check CHECK (state IN ('requested', 'processing', 'unknown', 'succeeded', 'failed', 'refunded', 'disputed')),
-    CONSTRAINT payment_dispute_state_check CHECK (dispute_state IN ('none', 'open', 'won', 'lost')),
+    CONSTRAINT payment_dispute_check CHECK (dispute_state IN ('none', 'open', 'won', 'lost')),
     CONSTRAINT payment_amount_check CHECK (amount > 0),
     CONSTRAINT payment_captured_check CHECK (captured >= 0),
     CONSTRAINT payment_refunded_check CHECK (refunded >= 0 AND refunded <= captured),

@@ -149,3 +149,13 @@ COMMENT ON FUNCTION @extschema@.subscription_history(uuid, timestamptz, timestam
 'What a subscription consisted of at a time, as was known at another. subscription: id. at: when it was in force. known_at: when it was known. Result: the items, the base plan first. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
 REVOKE ALL ON FUNCTION @extschema@.subscription_history(uuid, timestamptz, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.subscription_history(uuid, timestamptz, timestamptz) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION tenancy.plan_monthly_value(plan text, version integer, currency text, quantity numeric)
+RETURNS numeric
+AS 'MODULE_PATHNAME', 'tenancy_plan_monthly_value'
+LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.plan_monthly_value(text, integer, text, numeric) IS
+'What a version of a plan costs a month before anything is used, not rounded: its recurring charges without a metric, whatever its billing period is. quantity: of seats. Errors: 42704 no such version in the currency; 22004. Rights: tenancy_admin, tenancy_auditor.';
+REVOKE ALL ON FUNCTION tenancy.plan_monthly_value(text, integer, text, numeric) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.plan_monthly_value(text, integer, text, numeric) TO tenancy_admin, tenancy_auditor;
+

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/gate.h"
+#include "core/function.h"
 #include "core/money.h"
 #include "subscription/plan_price.h"
 #include "subscription/subscription.h"
@@ -99,20 +100,20 @@ period_in_months(BillingPeriod period)
 	return numeric_over(numeric_from_int(1200 * period.days), numeric_from_int(36525));
 }
 
-/* What one of the plan costs a month, by what is known before anything is used. */
+/* What so many of the plan cost a month, by what is known before anything is used. */
 static Numeric
-monthly_value(const Pricing *pricing)
+monthly_value(const Pricing *pricing, Numeric quantity)
 {
 	Numeric sum = numeric_from_int(0);
-	ChargeUsage one = {.quantity = numeric_from_int(1)};
-	Numeric quantity;
+	Numeric priced;
 
 	for (int i = 0; i < pricing->charge_count; i++)
 	{
 		const Charge *charge = &pricing->charges[i];
+		ChargeUsage usage = {.quantity = charge->is_per_seat ? quantity : numeric_from_int(1)};
 
 		if (charge->metric == NULL && charge->is_recurring)
-			sum = numeric_plus(sum, charge_amount(charge, &one, &quantity));
+			sum = numeric_plus(sum, charge_amount(charge, &usage, &priced));
 	}
 	return numeric_over(sum, period_in_months(pricing->period));
 }
@@ -133,7 +134,7 @@ plan_price_version(const char *plan, int32 version, const char *currency)
 	price->has_advance = pricing->has_advance;
 	price->has_one_off = pricing->has_one_off;
 	price->trial_days = pricing->trial_days;
-	price->monthly_value = monthly_value(pricing);
+	price->monthly_value = monthly_value(pricing, numeric_from_int(1));
 	if (!row_is_null(rows, 0, 5))
 		price->changes_to = row_text_array(rows, 0, 5, &price->changes_to_count);
 	return price;
@@ -173,4 +174,25 @@ addon_price_at(const Subscription *subscription, const char *plan, TimestampTz a
 				errmsg("add-on \"%s\" is billed %s and the subscription %s", plan,
 					   price->billing_period, subscription->period_name));
 	return price;
+}
+
+/*
+ * tenancy.plan_monthly_value(plan text, version integer, currency text, quantity numeric)
+ *     → numeric
+ */
+TENANCY_FUNCTION(plan_monthly_value)
+{
+	char *plan = required_text(fcinfo, 0, "plan");
+	char *currency = required_text(fcinfo, 2, "currency");
+	Numeric quantity = required_numeric(fcinfo, 3, "quantity");
+	GateRows *rows;
+
+	require_argument(fcinfo, 1, "version");
+	rows = gate_run(&price_read, EXPECT_AT_MOST_ONE, gate_text(plan), gate_argument(1),
+					gate_text(currency));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("plan \"%s\" has no version %d in %s", plan, PG_GETARG_INT32(1), currency));
+	PG_RETURN_NUMERIC(
+		monthly_value(pricing_parse(row_jsonb(rows, 0, 1), row_jsonb(rows, 0, 2)), quantity));
 }
