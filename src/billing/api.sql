@@ -126,6 +126,16 @@ COMMENT ON FUNCTION @extschema@.credit_note_explain(uuid) IS
 REVOKE ALL ON FUNCTION @extschema@.credit_note_explain(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credit_note_explain(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION @extschema@.credit_note_html(
+    credit_note uuid)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_credit_note_html'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.credit_note_html(uuid) IS
+'A credit note as a self-contained HTML page that prints on A4. credit_note: id. Errors: 42704 unknown credit note, or another tenants. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.credit_note_html(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credit_note_html(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
 CREATE OR REPLACE FUNCTION @extschema@.billing_run(
     at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint, OUT total jsonb)
 RETURNS SETOF record

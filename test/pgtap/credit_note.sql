@@ -168,6 +168,8 @@ SELECT results_eq(format('SELECT * FROM credit_note_explain(%L)', :'third'), $$V
     ('Of that, 59.98 is due no more, 0.00 is credit now, and 0.00 goes back.')$$, 'a note explains itself');
 SELECT throws_ok('SELECT * FROM credit_note_explain(gen_random_uuid())', '42704', NULL, 'an unknown one does not');
 SELECT is_empty('SELECT * FROM credit_note_explain(NULL)', 'null neither');
+SELECT throws_ok('SELECT credit_note_html(gen_random_uuid())', '42704', NULL, 'nor is it a page');
+SELECT is(credit_note_html(NULL), NULL, 'nor null');
 
 -- who may
 SELECT id AS own_note FROM tenancy.credit_note WHERE tenant_id = 'other'::regtenant LIMIT 1 \gset
@@ -179,6 +181,8 @@ SELECT is((SELECT count(DISTINCT tenant_id) FROM tenancy.credit_note_tax), 1::bi
 SELECT is((SELECT count(DISTINCT tenant_id) FROM tenancy.creditable_line), 1::bigint, 'and what is left');
 SELECT isnt_empty(format('SELECT * FROM credit_note_explain(%L)', :'own_note'), 'and why');
 SELECT throws_ok(format('SELECT * FROM credit_note_explain(%L)', :'third'), '42704', NULL, 'another''s does not exist');
+SELECT matches(credit_note_html(:'own_note'), '^<!DOCTYPE html>.*</html>', 'its credit note is a page');
+SELECT throws_ok(format('SELECT credit_note_html(%L)', :'third'), '42704', NULL, 'and another''s is none');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'for me')$$, :'kb'), '42501', NULL, 'it credits itself nothing');
 ROLLBACK;
 SET ROLE tenancy_auditor;

@@ -35,6 +35,10 @@ like() { # like GOT REGEX NAME
 	fi
 }
 
+skip() { # skip NAME REASON
+	ok 0 "$1 # SKIP $2"
+}
+
 skip_all() {
 	echo "1..0 # SKIP $1"
 	exit 0
