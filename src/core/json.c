@@ -257,6 +257,14 @@ json_check_numbers(JsonbValue *value)
 	return members_are(value, jbvNumeric) ? NULL : "an object of numbers";
 }
 
+const char *
+json_check_currency(JsonbValue *value)
+{
+	char *code = pnstrdup(value->val.string.val, value->val.string.len);
+
+	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
+}
+
 /* Members. */
 
 static bool

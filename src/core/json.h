@@ -49,6 +49,9 @@ extern void json_validate(const Jsonb *document, const JsonRule *members, const 
 extern const char *json_check_booleans(JsonbValue *value);
 extern const char *json_check_numbers(JsonbValue *value);
 
+/* For "check" of a text: a currency. */
+extern const char *json_check_currency(JsonbValue *value);
+
 /* Members of an object; NULL or the default where absent or null.  Copies in the caller's context.
  */
 extern char *json_text(const Jsonb *object, const char *name);

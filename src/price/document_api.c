@@ -25,14 +25,6 @@ static const char *const inclusive_roundings[] = {"tax", "net", NULL};
 static const char *const tax_bases[] = {"line", "exact", NULL};
 static const char *const tax_treatments[] = {"taxed", "exempt", "reverse_charge", NULL};
 
-static const char *
-check_currency(JsonbValue *value)
-{
-	char *code = pnstrdup(value->val.string.val, value->val.string.len);
-
-	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
-}
-
 static const JsonRule name_element = {.type = JSON_TEXT};
 
 static const JsonRule line_members[] = {
@@ -77,7 +69,7 @@ static const JsonRule credit_rule = {.type = JSON_OBJECT, .members = credit_memb
 
 static const JsonRule document_members[] = {
 	{.name = "credits", .type = JSON_ARRAY, .element = &credit_rule, .max_length = 100},
-	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
+	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = json_check_currency},
 	{.name = "discounts", .type = JSON_ARRAY, .element = &discount_rule, .max_length = 100},
 	{.name = "inclusive_rounding", .type = JSON_TEXT, .choices = inclusive_roundings},
 	{.name = "lines",
@@ -344,7 +336,7 @@ static const JsonRule credited_line_rule = {.type = JSON_OBJECT, .members = cred
 static const JsonRule credited_tax_rule = {.type = JSON_OBJECT, .members = credited_tax_members};
 
 static const JsonRule note_members[] = {
-	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
+	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = json_check_currency},
 	{.name = "inclusive_rounding", .type = JSON_TEXT, .choices = inclusive_roundings},
 	{.name = "lines",
 	 .type = JSON_ARRAY,

@@ -26,14 +26,6 @@ static const char *const proration_units[] = {
 	NULL,
 };
 
-static const char *
-check_currency(JsonbValue *value)
-{
-	char *code = pnstrdup(value->val.string.val, value->val.string.len);
-
-	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
-}
-
 static const JsonRule tier_members[] = {
 	PRICE_NUMBER("flat_fee"),
 	PRICE_NUMBER("unit_price"),
@@ -66,7 +58,7 @@ static const JsonRule pricing_members[] = {
 	 .is_required = true,
 	 .choices = billing_period_names},
 	{.name = "charges", .type = JSON_ARRAY, .element = &charge_rule, .max_length = MAX_CHARGES},
-	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = check_currency},
+	{.name = "currency", .type = JSON_TEXT, .is_required = true, .check = json_check_currency},
 	{.name = "currency_options", .type = JSON_OBJECT},
 	PRICE_NUMBER("maximum"),
 	{.name = "metric", .type = JSON_TEXT, .max_length = 63},

@@ -89,16 +89,8 @@ static const char *const kinds[] = {"fixed", "percent", NULL};
 static const char *const durations[] = {"forever", "once", "repeating", NULL};
 static const JsonRule name_element = {.type = JSON_TEXT, .max_length = 63};
 
-static const char *
-check_currency(JsonbValue *value)
-{
-	char *code = pnstrdup(value->val.string.val, value->val.string.len);
-
-	return currency_is_known(code) ? NULL : "a currency of ISO 4217, such as \"USD\"";
-}
-
 static const JsonRule coupon_members[] = {
-	{.name = "currency", .type = JSON_TEXT, .check = check_currency},
+	{.name = "currency", .type = JSON_TEXT, .check = json_check_currency},
 	{.name = "duration", .type = JSON_TEXT, .choices = durations},
 	{.name = "duration_periods", .type = JSON_INTEGER, .minimum = "1", .maximum = "1200"},
 	{.name = "kind", .type = JSON_TEXT, .is_required = true, .choices = kinds},
