@@ -22,6 +22,7 @@
 #include "revenue/revenue.h"
 #include "tenant/tenant.h"
 #include "worker/worker.h"
+#include "workflow/workflow.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -60,6 +61,7 @@ _PG_init(void)
 	billing_init();
 	payment_init();
 	revenue_init();
+	workflow_init();
 	worker_init();
 	hooks_install();
 }

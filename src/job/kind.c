@@ -9,6 +9,7 @@
 #include "core/function.h"
 #include "core/json.h"
 #include "job/kind.h"
+#include "job/perform.h"
 #include "job/retry.h"
 
 #include "catalog/pg_proc.h"
@@ -171,8 +172,8 @@ require_name(const char *name)
  * The function does its work with the rights of its owner: who defines the kind must have
  * them, and a superuser's are too many.
  */
-static char *
-read_procedure(Oid procedure)
+char *
+job_check_procedure(Oid procedure)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(procedure));
 	Form_pg_proc proc;
@@ -225,7 +226,7 @@ TENANCY_FUNCTION(job_kind_define)
 	context_require_none("defining a kind of jobs");
 	require_name(name);
 	if (!PG_ARGISNULL(1))
-		procedure = read_procedure(PG_GETARG_OID(1));
+		procedure = job_check_procedure(PG_GETARG_OID(1));
 	require_argument(fcinfo, 2, "retry");
 	retry_validate(PG_GETARG_JSONB_P(2));
 	require_argument(fcinfo, 3, "timeout");

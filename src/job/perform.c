@@ -100,6 +100,16 @@ call_procedure(const QueuedJob *job, const JobKindEntry *kind)
 	return result;
 }
 
+Jsonb *
+job_call_procedure(const char *signature, const pg_uuid_t *tenant, const Jsonb *arguments)
+{
+	QueuedJob job = {.tenant = unconstify(pg_uuid_t *, tenant),
+					 .arguments = unconstify(Jsonb *, arguments)};
+	JobKindEntry kind = {.procedure = pstrdup(signature)};
+
+	return call_procedure(&job, &kind);
+}
+
 static JobTask
 task_of(const QueuedJob *job)
 {

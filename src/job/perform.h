@@ -21,3 +21,10 @@ extern JobOutcome job_perform_outside(const QueuedJob *job);
 
 /* Record how it went.  False where the claim is lost: undo what was done. */
 extern bool job_record(const QueuedJob *job, const JobOutcome *outcome);
+
+/* May the function do jobs for who asks?  Raises, as job_kind_define() does; its signature. */
+extern char *job_check_procedure(Oid procedure);
+
+/* Call it as its owner, in the context of the tenant (NULL for none), restricted. */
+extern Jsonb *job_call_procedure(const char *signature, const pg_uuid_t *tenant,
+								 const Jsonb *arguments);

@@ -1,0 +1,314 @@
+/*
+ * workflow/processor.c
+ *		The steps of the onboarding that is shipped.
+ *
+ * They call the public functions that an operator would call, and undo what they did in their
+ * compensations.
+ */
+#include "postgres.h"
+
+#include "catalog/extension.h"
+#include "catalog/gate.h"
+#include "catalog/registry.h"
+#include "core/clock.h"
+#include "core/compat.h"
+#include "core/id.h"
+#include "core/json.h"
+#include "core/money.h"
+#include "crypto/digest.h"
+#include "tenant/tenant.h"
+#include "workflow/workflow.h"
+
+#include "catalog/namespace.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+
+#define MAX_ENTITIES 10000
+#define MAX_ROW_ERRORS 100
+#define SHORTEST_WEBHOOK_SECRET 16
+
+GATE_STATEMENT(catalog_entity_put,
+			   "INSERT INTO tenancy.catalog_entity (tenant_id, entity_ref, entity, imported_at,"
+			   "    workflow_id) VALUES ($1, $2, $3, $4, $5)"
+			   " ON CONFLICT (tenant_id, entity_ref) DO NOTHING",
+			   UUIDOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, UUIDOID);
+GATE_STATEMENT(catalog_entity_remove,
+			   "DELETE FROM tenancy.catalog_entity e WHERE e.tenant_id = $1 AND e.workflow_id = $2",
+			   UUIDOID, UUIDOID);
+
+pg_noreturn static void
+refuse(const char *what)
+{
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what));
+}
+
+/* One of our public functions, as whoever runs the step. */
+static GateRows *
+call(const char *sql, int count, const Oid *types, const NullableDatum *arguments)
+{
+	return gate_query_text(
+		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), count,
+		types, arguments);
+}
+
+static Jsonb *
+configuration(const pg_uuid_t *tenant)
+{
+	return row_jsonb(call("SELECT %s.tenant_configuration($1)", 1, (Oid[]){UUIDOID},
+						  (NullableDatum[]){gate_uuid(tenant)}),
+					 0, 0);
+}
+
+static void
+configure_integration(const pg_uuid_t *tenant, const char *name, const Jsonb *value)
+{
+	JsonBuilder integrations;
+	JsonBuilder patch;
+
+	json_begin(&integrations);
+	json_put_jsonb(&integrations, name, value);
+	json_begin(&patch);
+	json_put_jsonb(&patch, "integrations", json_end(&integrations));
+	(void) call("SELECT %s.tenant_configure($1, $2)", 2, (Oid[]){UUIDOID, JSONBOID},
+				(NullableDatum[]){gate_uuid(tenant), gate_jsonb(json_end(&patch))});
+}
+
+/* A limit of the plan, or -1 for none. */
+static int
+plan_limit(const pg_uuid_t *tenant, const char *name)
+{
+	return json_int32(json_member(configuration(tenant), "feature_limits"), name, -1);
+}
+
+static Jsonb *
+create_tenant(const StepTask *task)
+{
+	char *slug = json_text(task->request, "slug");
+	char *isolation = json_text(task->request, "isolation");
+	char *template = json_text(task->request, "template");
+	NullableDatum arguments[] = {
+		gate_text(slug),
+		gate_text(json_text(task->request, "name")),
+		gate_text(json_text(task->request, "plan")),
+		gate_text(isolation == NULL ? "schema" : isolation),
+		gate_text(template == NULL ? "default" : template),
+		gate_text(json_text(task->request, "domain")),
+	};
+	GateRows *rows;
+	pg_uuid_t *tenant;
+	JsonBuilder result;
+
+	if (slug == NULL)
+		refuse("the request for an onboarding has no \"slug\"");
+	rows = call("SELECT t.id FROM %s.tenant_create($1, $2, $3, $4, $5, $6) t", 6,
+				(Oid[]){TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}, arguments);
+	tenant = row_uuid(rows, 0, 0);
+	workflow_set_tenant(task->workflow, tenant);
+	json_begin(&result);
+	json_put_text(&result, "tenant_id", id_text(tenant));
+	return json_end(&result);
+}
+
+/* The slug is free again; what is left is the tenant floor's to purge. */
+static Jsonb *
+delete_tenant(const StepTask *task)
+{
+	if (task->tenant == NULL)
+		return NULL;
+	(void) call("SELECT (%s.tenant_rename($1, 'gone-' || "
+				"pg_catalog.left(pg_catalog.replace($1::text, '-', ''), 24))).id",
+				1, (Oid[]){UUIDOID}, (NullableDatum[]){gate_uuid(task->tenant)});
+	(void) tenant_move(task->tenant, "delete", "onboarding rolled back");
+	return NULL;
+}
+
+static Jsonb *
+check_database(const StepTask *task)
+{
+	TenantEntry *tenant = registry_get_latest(task->tenant);
+	JsonBuilder result;
+
+	if (strcmp(tenant->state, "active") != 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	if (tenant->schema != NULL && !OidIsValid(get_namespace_oid(tenant->schema, true)))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_SCHEMA),
+				errmsg("schema \"%s\" does not exist", tenant->schema));
+	json_begin(&result);
+	json_put_text(&result, "schema", tenant->schema);
+	json_put_text(&result, "role", tenant->role);
+	return json_end(&result);
+}
+
+/* GitHub's ids are positive integers; its documentation asks for a secret with high entropy. */
+static Jsonb *
+connect_github(const StepTask *task)
+{
+	Numeric installation = json_numeric(task->data, "installation_id");
+	char *secret = json_text(task->data, "webhook_secret");
+	JsonBuilder github;
+	Digest digest;
+	Jsonb *result;
+
+	if (installation == NULL || numeric_compare(installation, numeric_from_int(1)) < 0 ||
+		strchr(numeric_text(installation), '.') != NULL)
+		refuse("\"installation_id\" must be a positive integer");
+	if (secret == NULL || strlen(secret) < SHORTEST_WEBHOOK_SECRET)
+		refuse(psprintf("\"webhook_secret\" must have %d characters at least",
+						SHORTEST_WEBHOOK_SECRET));
+	digest_begin(&digest);
+	digest_add_text(&digest, secret);
+	json_begin(&github);
+	json_put_numeric(&github, "installation_id", installation);
+	json_put_text(&github, "webhook_secret_digest", digest_hex(digest_end(&digest)));
+	result = json_end(&github);
+	configure_integration(task->tenant, "github", result);
+	return result;
+}
+
+static Jsonb *
+disconnect_github(const StepTask *task)
+{
+	configure_integration(task->tenant, "github", NULL);
+	return NULL;
+}
+
+/* As Backstage writes references: kind:namespace/name, in lower case.  NULL with a reason. */
+static char *
+entity_reference(const Jsonb *entity, const char **fault)
+{
+	Jsonb *metadata;
+	char *name;
+	char *namespace;
+	char *reference;
+
+	*fault = "it is no object with \"apiVersion\", \"kind\" and \"metadata.name\"";
+	if (!JB_ROOT_IS_OBJECT(entity) || json_text(entity, "apiVersion") == NULL ||
+		json_text(entity, "kind") == NULL)
+		return NULL;
+	metadata = json_member(entity, "metadata");
+	name = metadata != NULL && JB_ROOT_IS_OBJECT(metadata) ? json_text(metadata, "name") : NULL;
+	if (name == NULL || *name == '\0')
+		return NULL;
+	namespace = json_text(metadata, "namespace");
+	reference = psprintf("%s:%s/%s", json_text(entity, "kind"),
+						 namespace == NULL ? "default" : namespace, name);
+	return asc_tolower(reference, strlen(reference));
+}
+
+static void
+add_row_error(JsonbParseState **errors, int row, const char *error)
+{
+	JsonBuilder builder;
+	JsonbValue value;
+
+	json_begin(&builder);
+	json_put_int64(&builder, "row", row);
+	json_put_text(&builder, "error", error);
+	JsonbToJsonbValue(json_end(&builder), &value);
+	(void) pushJsonbValue(errors, WJB_ELEM, &value);
+}
+
+static Jsonb *
+import_catalog(const StepTask *task)
+{
+	Jsonb *entities = json_member(task->request, "entities");
+	int count = json_element_count(entities);
+	int limit = plan_limit(task->tenant, "max_entities");
+	JsonbParseState *errors = NULL;
+	JsonBuilder result;
+	int imported = 0;
+	int failed = 0;
+
+	if (count > MAX_ENTITIES)
+		refuse(psprintf("at most %d entities can be imported at once", MAX_ENTITIES));
+	(void) pushJsonbValue(&errors, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb *entity = json_element(entities, i);
+		const char *fault;
+		char *reference = entity_reference(entity, &fault);
+
+		if (reference != NULL && limit >= 0 && imported >= limit)
+			fault = "the plan allows no more entities";
+		else if (reference != NULL &&
+				 gate_run(&catalog_entity_put, EXPECT_ANY, gate_uuid(task->tenant),
+						  gate_text(reference), gate_jsonb(entity), gate_timestamptz(clock_now()),
+						  gate_uuid(task->workflow))
+						 ->count == 0)
+			fault = psprintf("entity \"%s\" is there already", reference);
+		else if (reference != NULL)
+			fault = NULL;
+		imported += fault == NULL;
+		if (fault != NULL && failed++ < MAX_ROW_ERRORS)
+			add_row_error(&errors, i + 1, fault);
+	}
+	json_begin(&result);
+	json_put_int64(&result, "imported", imported);
+	json_put_int64(&result, "failed", failed);
+	json_put_jsonb(&result, "errors",
+				   JsonbValueToJsonb(pushJsonbValue(&errors, WJB_END_ARRAY, NULL)));
+	return json_end(&result);
+}
+
+static Jsonb *
+remove_catalog(const StepTask *task)
+{
+	gate_run(&catalog_entity_remove, EXPECT_ANY, gate_uuid(task->tenant),
+			 gate_uuid(task->workflow));
+	return NULL;
+}
+
+static Jsonb *
+select_plugins(const StepTask *task)
+{
+	Jsonb *plugins = json_member(task->data, "plugins");
+	int count = json_element_count(plugins);
+	int limit = plan_limit(task->tenant, "max_plugins");
+
+	if (plugins == NULL || !JB_ROOT_IS_ARRAY(plugins))
+		refuse("\"plugins\" must be a list of names");
+	for (int i = 0; i < count; i++)
+	{
+		if (getIthJsonbValueFromContainer(&plugins->root, i)->type != jbvString)
+			refuse("\"plugins\" must be a list of names");
+	}
+	if (limit >= 0 && count > limit)
+		ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("%d plugins are more than the plan allows", count),
+				errdetail("It allows %d.", limit));
+	configure_integration(task->tenant, "plugins", plugins);
+	return plugins;
+}
+
+static Jsonb *
+deselect_plugins(const StepTask *task)
+{
+	configure_integration(task->tenant, "plugins", NULL);
+	return NULL;
+}
+
+static const struct
+{
+	const char *name;
+	StepFunction function;
+} functions[] = {
+	{"catalog.import", import_catalog},       {"catalog.remove", remove_catalog},
+	{"database.check", check_database},       {"github.connect", connect_github},
+	{"github.disconnect", disconnect_github}, {"plugins.deselect", deselect_plugins},
+	{"plugins.select", select_plugins},       {"tenant.create", create_tenant},
+	{"tenant.delete", delete_tenant},
+};
+
+StepFunction
+step_function(const char *name)
+{
+	for (int i = 0; i < lengthof(functions); i++)
+	{
+		if (strcmp(functions[i].name, name) == 0)
+			return functions[i].function;
+	}
+	return NULL;
+}

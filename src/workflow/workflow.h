@@ -1,0 +1,41 @@
+/*
+ * workflow/workflow.h
+ *		Workflows: steps that depend on each other, by a definition of a version.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* What the function of a step is given. */
+typedef struct StepTask
+{
+	const pg_uuid_t *workflow;
+	const pg_uuid_t *tenant; /* NULL before there is one */
+	const Jsonb *request;    /* that the workflow was started with */
+	const Jsonb *data;       /* that a user gave to the step; {} for none */
+	const Jsonb *result;     /* of the step, for its compensation; NULL */
+} StepTask;
+
+/* The work of a step; raises where it fails.  Its result, or NULL. */
+typedef Jsonb *(*StepFunction)(const StepTask *task);
+
+/* A function of the library by its name; NULL for none. */
+extern StepFunction step_function(const char *name);
+
+/* Is the text the name of such a function, or the signature of one that may do jobs? */
+extern void require_step_function(const char *name, const char *step);
+
+/* Raise 22023 naming the fault: structure, names, cycles. */
+extern void workflow_validate(const Jsonb *definition);
+
+/* The step of a validated definition; NULL for none. */
+extern Jsonb *workflow_find_step(const Jsonb *definition, const char *step);
+
+/* Say whose workflow it is. */
+extern void workflow_set_tenant(const pg_uuid_t *workflow, const pg_uuid_t *tenant);
+
+/* In the postmaster, from _PG_init. */
+extern void workflow_init(void);
