@@ -69,6 +69,35 @@ SELECT throws_ok('UPDATE tenancy.credit_entry SET amount = -1', '55000', NULL, '
 SELECT throws_ok('DELETE FROM tenancy.credit_entry', '55000', NULL, 'all of it');
 SELECT throws_ok('TRUNCATE tenancy.credit_entry', '55000', NULL, 'whoever asks');
 
+-- what invoices use, and in which order; the totals are those of Lago's prepaid credits: 14.29 and 14.27 with 24 % tax, from 39.00
+SELECT tax_rate_create('vat24', 24) IS NULL \g /dev/null
+SELECT slug FROM tenant_create('initech', isolation => 'pool') \g /dev/null
+SELECT id AS last FROM credit_add('initech', 9, 'last', 'EUR', priority => 90, source => 'purchase') \gset
+SELECT id AS first FROM credit_add('initech', 10, 'first', 'EUR', priority => 10) \gset
+SELECT id AS old FROM credit_add('initech', 10, 'expires later', 'EUR', expires_at => '2026-12-01 00:00+00') \gset
+SELECT id AS soon FROM credit_add('initech', 10, 'expires soon', 'EUR', expires_at => '2026-06-01 00:00+00') \gset
+SELECT id AS other FROM credit_add('initech', 10, 'other', 'USD') \gset
+CREATE FUNCTION public.bill_item(price numeric) RETURNS tenancy.invoice LANGUAGE sql AS $$
+    SELECT invoice_item_add('initech', 'work', price, 'EUR', tax_rates => ARRAY['vat24']) IS NULL;
+    SELECT f FROM invoice_generate('initech') g, invoice_finalize(g.id) f $$;
+CREATE FUNCTION public.remains() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(reason || ' ' || remaining, ', ' ORDER BY reason) FROM tenancy.credit WHERE tenant_id = 'initech'::regtenant $$;
+SELECT results_eq('SELECT total, amount_applied, amount_due, state FROM bill_item(14.29)', $$VALUES (17.72, 17.72, 0.00, 'paid')$$, 'credit pays the total with its tax');
+SELECT is(remains(), 'expires later 10.00, expires soon 2.28, first 0.00, last 9.00, other 10.00', 'by priority, then what expires first');
+SELECT is((SELECT remaining FROM tenancy.credit_balance WHERE tenant_id = 'initech'::regtenant AND currency = 'EUR'), 21.28, '21.28 remain');
+SELECT id AS second FROM bill_item(14.27) \gset
+SELECT results_eq(format('SELECT total, amount_applied, amount_due FROM tenancy.invoice WHERE id = %L', :'second'), $$VALUES (17.69, 17.69, 0.00)$$, 'the second');
+SELECT is((SELECT remaining FROM tenancy.credit_balance WHERE tenant_id = 'initech'::regtenant AND currency = 'EUR'), 3.59, 'leaves 3.59');
+SELECT results_eq($$SELECT amount_applied, amount_due, state FROM bill_item(10)$$, $$VALUES (3.59, 8.81, 'open')$$, 'the third is paid in part');
+SELECT is(remains(), 'expires later 0.00, expires soon 0.00, first 0.00, last 0.00, other 10.00', 'and credit in another currency is not touched');
+-- what is void gives it back; what has expired meanwhile expires again
+SET tenancy.test_clock = '2026-07-01 00:00:00+00';
+SELECT id AS third FROM tenancy.invoice WHERE tenant_id = 'initech'::regtenant AND state = 'open' \gset
+SELECT results_eq(format($$SELECT state, amount_applied FROM invoice_void(%L, 'mistake')$$, :'third'), $$VALUES ('void', 0.00)$$, 'an invoice is void');
+SELECT is(remains(), 'expires later 0.00, expires soon 0.00, first 0.00, last 3.59, other 10.00', 'and its credit is back');
+SELECT is((SELECT string_agg(account || ' ' || balance, ', ') FROM books() WHERE slug = 'initech' AND currency = 'EUR'),
+    'cash 9.00, customer_credit -3.59, promotion 30.00, revenue -28.56, tax_payable -6.85', 'in the books, too');
+SELECT is(credit_expire('2026-07-01 00:00+00'), 0::bigint, 'what is back has no end');
+
 -- rights
 SELECT id AS rest FROM credit_add('globex', 5, 'x', 'EUR') \gset
 BEGIN;
@@ -84,7 +113,7 @@ SELECT throws_ok($$SELECT credit_expire()$$, '42501', NULL, 'nor does it expire 
 COMMIT;
 CREATE ROLE crd_auditor IN ROLE tenancy_auditor;
 SET ROLE crd_auditor;
-SELECT is((SELECT count(*) FROM tenancy.credit_balance), 3::bigint, 'an auditor sees all');
+SELECT is((SELECT count(*) FROM tenancy.credit_balance), 5::bigint, 'an auditor sees all');
 SELECT throws_ok($$SELECT credit_add('globex', 5, 'x', 'EUR')$$, '42501', NULL, 'and grants none');
 SELECT throws_ok(format($$SELECT credit_revoke(%L, 'x')$$, :'rest'), '42501', NULL, 'revokes none');
 RESET ROLE;
