@@ -31,6 +31,10 @@ GATE_STATEMENT(invoice_of_period,
 			   "   AND i.purpose = 'cycle' AND i.state <> 'void'"
 			   " ORDER BY i.id LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+/* Who comes second sees what the first has billed. */
+GATE_STATEMENT(subscriptions_of_tenant_lock,
+			   "SELECT FROM tenancy.subscription s WHERE s.tenant_id = $1 ORDER BY s.id FOR UPDATE",
+			   UUIDOID);
 GATE_STATEMENT(subscription_next,
 			   "SELECT s.id, s.period_start, least(s.period_end, s.ends_at), s.bills_at"
 			   "  FROM tenancy.subscription s"
@@ -181,6 +185,7 @@ TENANCY_FUNCTION(invoice_generate)
 
 	context_require_none("billing");
 	(void) registry_get(tenant);
+	gate_run(&subscriptions_of_tenant_lock, EXPECT_ANY, gate_uuid(tenant));
 	if (!PG_ARGISNULL(1))
 	{
 		pg_uuid_t *found;
