@@ -60,6 +60,16 @@ COMMENT ON FUNCTION @extschema@.payment_record(@extschema@.regtenant, numeric, t
 REVOKE ALL ON FUNCTION @extschema@.payment_record(@extschema@.regtenant, numeric, text, uuid, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.payment_record(@extschema@.regtenant, numeric, text, uuid, text, text) TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION @extschema@.credit_use(
+    invoice uuid)
+RETURNS tenancy.invoice
+AS 'MODULE_PATHNAME', 'tenancy_credit_use'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.credit_use(uuid) IS
+'Pays what is due of an open invoice from the credit of its tenant, as far as there is any; invoices that are issued do so by themselves. invoice: id. Result: the row. Errors: 42704 unknown invoice; 55000 nothing is due of it; 42501 within a tenant context. Rights: tenancy_admin. Side effects: is posted to the ledger; a tenant that was suspended for the invoice is resumed.';
+REVOKE ALL ON FUNCTION @extschema@.credit_use(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credit_use(uuid) TO tenancy_admin;
+
 CREATE OR REPLACE FUNCTION @extschema@.payment_result(
     payment uuid, status text, provider_reference text DEFAULT NULL, amount numeric DEFAULT NULL, failure_code text DEFAULT NULL, failure_message text DEFAULT NULL)
 RETURNS tenancy.payment

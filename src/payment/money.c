@@ -11,7 +11,9 @@
 
 #include "billing/billing.h"
 #include "catalog/gate.h"
+#include "context/context.h"
 #include "core/clock.h"
+#include "core/function.h"
 #include "core/id.h"
 #include "core/money.h"
 #include "credit/credit.h"
@@ -237,4 +239,34 @@ money_back(const Payment *payment, const pg_uuid_t *document, Numeric amount)
 	}
 	back.from_nowhere = amount;
 	return back;
+}
+
+/* credit_use(invoice uuid) → tenancy.invoice */
+TENANCY_FUNCTION(credit_use)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "invoice");
+	Invoice *invoice;
+	CreditDemand demand;
+
+	context_require_none("using credit");
+	payment_lock_tenant_of(id);
+	invoice = invoice_lock(id);
+	if (strcmp(invoice->state, "open") != 0 ||
+		numeric_compare(invoice->amount_due, numeric_zero()) <= 0)
+		ereport(
+			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("nothing is due of invoice \"%s\": it is %s", invoice->number, invoice->state));
+	demand = (CreditDemand){
+		.document = *id,
+		.tenant = invoice->tenant,
+		.legal_entity = invoice->legal_entity,
+		.currency = invoice->currency,
+		.due = invoice->amount_due,
+	};
+	if (credit_apply_many(&demand, 1, clock_now()) > 0)
+	{
+		(void) invoice_settle(id, SETTLE_APPLIED, demand.applied);
+		dunning_heard_settlement(id);
+	}
+	PG_RETURN_DATUM(invoice_row(id));
 }

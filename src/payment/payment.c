@@ -195,9 +195,8 @@ payment_request(const pg_uuid_t *id, const pg_uuid_t *method, Numeric amount)
 	return payment;
 }
 
-/* The tenant is locked before its invoice. */
-static void
-lock_tenant_of(const pg_uuid_t *invoice)
+void
+payment_lock_tenant_of(const pg_uuid_t *invoice)
 {
 	GateRows *rows = gate_run(&payment_invoice_tenant, EXPECT_AT_MOST_ONE, gate_uuid(invoice));
 
@@ -215,7 +214,7 @@ TENANCY_FUNCTION(payment_process)
 	Numeric amount = PG_ARGISNULL(2) ? NULL : required_numeric(fcinfo, 2, "amount");
 
 	context_require_none("processing payments");
-	lock_tenant_of(invoice);
+	payment_lock_tenant_of(invoice);
 	PG_RETURN_DATUM(payment_row(payment_request(invoice, method, amount)));
 }
 

@@ -39,6 +39,9 @@ typedef struct Payment
 /* Serialize with all else that happens to payments of the tenant; 42704 for an unknown one. */
 extern void payment_lock_tenant(const pg_uuid_t *tenant);
 
+/* The same of an invoice's tenant, before the invoice; 42704 for an unknown one. */
+extern void payment_lock_tenant_of(const pg_uuid_t *invoice);
+
 /* Lock the tenant and the payment; 42704 where there is none. */
 extern Payment *payment_lock(const pg_uuid_t *id);
 

@@ -172,6 +172,19 @@ SELECT throws_ok($$SELECT refund_result(gen_random_uuid(), 'failed')$$, '42704',
 SELECT throws_ok(format($$SELECT refund_result(%L, 'gone')$$, :'r7'), '22023', NULL, 'an unknown status');
 SELECT throws_ok($$SELECT refund_result(NULL, 'failed')$$, '22004', NULL, 'no refund');
 
+-- credit that came later pays an invoice that is open
+SELECT slug FROM tenant_create('pay-c', plan => 'hundred', isolation => 'pool', starts_at => '2026-02-01 00:00+00') \g /dev/null
+SELECT invoices FROM billing_run('2026-03-01 00:00+00') \g /dev/null
+SELECT is((credit_use(invoice_of('pay-c'))).amount_due, 100.00, 'there is none');
+SELECT credit_add('pay-c', 30, 'sorry') IS NULL \g /dev/null
+SELECT is((credit_use(invoice_of('pay-c'))).amount_due, 70.00, 'a part');
+SELECT credit_add('pay-c', 80, 'very sorry') IS NULL \g /dev/null
+SELECT is((credit_use(invoice_of('pay-c'))).state, 'paid', 'and the rest');
+SELECT is(books('pay-c'), 'customer_credit -10.00, promotion 110.00, revenue -100.00', 'in the books, too');
+SELECT throws_ok($$SELECT credit_use(invoice_of('pay-c'))$$, '55000', NULL, 'once');
+SELECT throws_ok('SELECT credit_use(gen_random_uuid())', '42704', NULL, 'an unknown invoice');
+SELECT throws_ok('SELECT credit_use(NULL)', '22004', NULL, 'none at all');
+
 -- refunds of credit notes: what is refunded is not due again
 SELECT count(tenant_create('pay-n' || n, plan => 'hundred', isolation => 'pool', starts_at => '2026-02-01 00:00+00')) FROM generate_series(1, 2) n \g /dev/null
 SELECT invoices FROM billing_run('2026-03-01 00:00+00') \g /dev/null
@@ -250,6 +263,7 @@ SET ROLE pay_auditor;
 SELECT is((SELECT count(*) > 5 FROM tenancy.payment), true, 'an auditor sees all payments');
 SELECT throws_ok(format($$SELECT payment_result(%L, 'succeeded')$$, :'p1'), '42501', NULL, 'and says nothing');
 SELECT throws_ok($$SELECT payment_record('pay-4', 5, 'w')$$, '42501', NULL, 'records nothing');
+SELECT throws_ok(format('SELECT credit_use(%L)', :'i1'), '42501', NULL, 'uses no credit');
 RESET ROLE;
 SET ROLE pay_app;
 SELECT throws_ok(format('SELECT payment_process(%L)', :'i1'), '42501', NULL, 'the gateway collects nothing');
