@@ -102,7 +102,9 @@ credit_unused(Batch *batch, Contract *contract, const BilledLine *line)
 		return;
 	part.whole =
 		proration_length(line->period_start, line->period_end, pricing->proration_unit, zone);
-	kept = money_round(prorate(line->net, &part), pricing->exponent);
+	credited = numeric_plus(credited, line->noted_after);
+	kept = numeric_positive_part(numeric_minus(
+		money_round(prorate(line->net, &part), pricing->exponent), line->noted_after));
 	credit = numeric_minus(numeric_minus(line->net, credited), kept);
 	if (numeric_is_zero(credit))
 		return;

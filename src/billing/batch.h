@@ -93,7 +93,8 @@ typedef struct BilledLine
 	char *charge;
 	char *kind;
 	Numeric quantity;
-	Numeric net; /* amount less discount */
+	Numeric net;         /* amount less discount, and less what credit notes took at first */
+	Numeric noted_after; /* what they took after it had been credited in part */
 	char **tax_rates;
 	int tax_rate_count;
 	TimestampTz period_start;

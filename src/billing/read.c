@@ -57,15 +57,32 @@ GATE_STATEMENT(
 	" ORDER BY s.tenant_id, i.subscription_id, i.is_addon, CASE WHEN i.is_addon THEN i.line END,"
 	"          i.starts_at",
 	UUIDARRAYOID);
-/* One-offs are looked for however long ago they were. */
+/*
+ * One-offs are looked for however long ago they were.  What credit notes took of a line before
+ * it was credited as unused lowers all of it, and afterwards what was left: the used part.
+ */
 GATE_STATEMENT(
 	batch_billed,
 	"SELECT l.tenant_id, l.subscription_id, l.invoice_id, l.position, l.item_line, l.plan,"
-	"       l.price_version, l.charge, l.kind, l.quantity, l.amount - l.discount,"
-	"       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position"
+	"       l.price_version, l.charge, l.kind, l.quantity, l.amount - l.discount - n.before,"
+	"       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position, n.after"
 	"  FROM tenancy.invoice_line l"
 	"  JOIN tenancy.subscription s ON s.id = l.subscription_id"
-	"  JOIN tenancy.invoice v ON v.id = l.invoice_id AND v.state <> 'void'"
+	"  JOIN tenancy.invoice v ON v.id = l.invoice_id AND v.state <> 'void',"
+	"       LATERAL (SELECT coalesce(sum(e.amount - e.discount) FILTER (WHERE NOT e.is_after), 0)"
+	"                           AS before,"
+	"                       coalesce(sum(e.amount - e.discount) FILTER (WHERE e.is_after), 0)"
+	"                           AS after"
+	"                  FROM (SELECT c.amount, c.discount, EXISTS ("
+	"                                   SELECT FROM tenancy.invoice_line o"
+	"                                     JOIN tenancy.invoice w"
+	"                                       ON w.id = o.invoice_id AND w.state <> 'void'"
+	"                                    WHERE o.corrects = l.invoice_id"
+	"                                      AND o.corrects_position = l.position"
+	"                                      AND o.invoice_id < c.credit_note_id) AS is_after"
+	"                          FROM tenancy.credit_note_line c"
+	"                         WHERE c.invoice_id = l.invoice_id"
+	"                           AND c.invoice_position = l.position) e) n"
 	" WHERE l.subscription_id = ANY ($1) AND l.kind IN ('advance', 'credit', 'one_off')"
 	"   AND (l.period_end > s.period_start OR l.kind = 'one_off')"
 	" ORDER BY l.tenant_id, l.subscription_id, l.invoice_id, l.position",
@@ -267,6 +284,7 @@ read_billed(Batch *batch, NullableDatum subscriptions)
 			line->corrects = *row_uuid(rows, i, 14);
 			line->corrects_position = row_int32(rows, i, 15);
 		}
+		line->noted_after = row_numeric(rows, i, 16);
 	}
 	for (int i = 0; i < batch->contract_count; i++)
 	{

@@ -149,6 +149,34 @@ SET session_replication_role = replica;
 SELECT throws_ok('DELETE FROM tenancy.credit_note_line', '55000', NULL, 'also as a replica');
 RESET session_replication_role;
 
+-- what was billed in advance and is not used is credited by itself: nothing is credited twice
+SELECT id FROM plan_create('ahead', 'Ahead', 'custom', '{"type": "fixed", "base_price": 100, "base_timing": "advance", "currency": "USD", "billing_period": "monthly"}') \g /dev/null
+SET tenancy.test_clock = '2026-04-01 00:00:00+00';
+SELECT count(tenant_create(t, isolation => 'pool')) FROM unnest('{first,later,never}'::text[]) t \g /dev/null
+SELECT count(subscription_create(t::regtenant, 'ahead', '2026-04-01 00:00+00')) FROM unnest('{first,later,never}'::text[]) t \g /dev/null
+SELECT invoices FROM billing_run('2026-04-01 00:00+00') \g /dev/null
+CREATE VIEW public.ahead AS SELECT t.slug, i.* FROM tenancy.invoice i JOIN tenancy.tenant t ON t.id = i.tenant_id WHERE t.slug IN ('first', 'later', 'never');
+SELECT total FROM credit_note_create((SELECT id FROM public.ahead WHERE slug = 'first'), 'bad start', '[{"position": 1, "amount": 40}]') \g /dev/null
+SET tenancy.test_clock = '2026-04-16 00:00:00+00';
+SELECT count(subscription_cancel(s.id, at_period_end => false)) FROM tenancy.subscription s WHERE s.plan = 'ahead' AND s.tenant_id <> 'never'::regtenant \g /dev/null
+SELECT invoices FROM billing_run('2026-04-16 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT slug, total FROM public.ahead WHERE purpose = 'cycle' ORDER BY 1$$, $$VALUES ('first', -30.00), ('later', -50.00)$$, 'half of April is credited: of 100, and of the 60 that a note had left');
+SELECT results_eq($$SELECT l.amount, l.credited, l.corrected, l.remaining FROM tenancy.creditable_line l JOIN public.ahead i ON i.id = l.invoice_id WHERE i.purpose = 'change' ORDER BY i.slug$$, 'VALUES (100.00, 40.00, 30.00, 30.00), (100.00, 0, 50.00, 50.00), (100.00, 0, 0, 100.00)', 'and is not left for notes');
+SELECT results_eq($$SELECT total FROM credit_note_create((SELECT id FROM public.ahead WHERE slug = 'later' AND purpose = 'change'), 'all')$$, 'VALUES (50.00)', 'a note takes what is left');
+SELECT throws_ok($$SELECT credit_note_create((SELECT id FROM public.ahead WHERE slug = 'later' AND purpose = 'change'), 'all')$$, '55000', NULL, 'once');
+-- a note after a part was credited takes from what is used: when less of it is used then, nothing is credited again
+SELECT id AS never FROM tenancy.subscription WHERE tenant_id = 'never'::regtenant \gset
+SELECT count(subscription_cancel(:'never', at => '2026-04-25 00:00+00')) \g /dev/null
+SELECT count(*) FROM invoice_item_add('never', 'Else', 5, 'USD') \g /dev/null
+UPDATE tenancy.subscription SET bills_at = '2026-04-16 00:00+00' WHERE id = :'never';
+SELECT invoices FROM billing_run('2026-04-16 00:00+00') \g /dev/null
+SELECT is((SELECT corrected FROM tenancy.creditable_line l JOIN public.ahead i ON i.id = l.invoice_id WHERE i.slug = 'never' AND i.purpose = 'change' ORDER BY i.number LIMIT 1), 20.00, '6 of 30 days are credited');
+SELECT is((SELECT total FROM credit_note_create((SELECT id FROM public.ahead WHERE slug = 'never' AND purpose = 'change' ORDER BY number LIMIT 1), 'all')), 80.00, 'and the rest by a note');
+SELECT subscription_reactivate(:'never'), subscription_cancel(:'never', at => '2026-04-20 00:00+00') \g /dev/null
+SELECT invoices FROM billing_run('2026-05-01 00:00+00') \g /dev/null
+SELECT is((SELECT sum(i.total) - (SELECT sum(n.total) FROM tenancy.credit_note n WHERE n.tenant_id = 'never'::regtenant) FROM public.ahead i WHERE i.slug = 'never'), 5.00, 'nothing twice: all that is left to pay is the other item');
+SET tenancy.test_clock = '2026-03-01 00:00:00+00';
+
 -- all of them add up
 SELECT is((SELECT count(*) FROM tenancy.credit_note n WHERE n.subtotal <> (SELECT sum(amount) FROM tenancy.credit_note_line l WHERE l.credit_note_id = n.id)
     OR n.discount <> (SELECT sum(discount) FROM tenancy.credit_note_line l WHERE l.credit_note_id = n.id)
