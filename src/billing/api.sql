@@ -136,6 +136,26 @@ COMMENT ON FUNCTION @extschema@.credit_note_html(uuid) IS
 REVOKE ALL ON FUNCTION @extschema@.credit_note_html(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.credit_note_html(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION @extschema@.invoice_ubl(
+    invoice uuid)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_invoice_ubl'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.invoice_ubl(uuid) IS
+'An invoice as UBL 2.1 that follows EN 16931, for machines. invoice: id. Result: XML; it casts to xml. Errors: 42704 unknown, or another tenants; 55000 a draft or void one; naming what the data lacks, such as the country of the customer, or what EN 16931 cannot express: several taxes on a line, or lines without any beside others. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.invoice_ubl(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.invoice_ubl(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.credit_note_ubl(
+    credit_note uuid)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tenancy_credit_note_ubl'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.credit_note_ubl(uuid) IS
+'A credit note as UBL 2.1 that follows EN 16931, for machines. credit_note: id. Result: XML; it casts to xml. Errors: 42704 unknown, or another tenants; 55000 naming what the data lacks, such as the country of the customer, or what EN 16931 cannot express: several taxes on a line, or lines without any beside others. Rights: tenancy_admin, tenancy_auditor, and a tenant for its own.';
+REVOKE ALL ON FUNCTION @extschema@.credit_note_ubl(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.credit_note_ubl(uuid) TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
 CREATE OR REPLACE FUNCTION @extschema@.billing_run(
     at timestamptz DEFAULT now(), OUT invoices bigint, OUT lines bigint, OUT failed bigint, OUT total jsonb)
 RETURNS SETOF record
