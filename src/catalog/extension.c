@@ -26,7 +26,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-static enum { UNKNOWN, ABSENT, PRESENT } presence = UNKNOWN;
+ExtensionPresence extension_presence = EXTENSION_UNKNOWN;
 static Oid tables_schema;
 static Oid public_schema;
 static Oid owner;
@@ -34,7 +34,7 @@ static Oid owner;
 static void
 forget(Datum arg, int cache_id, uint32 hash)
 {
-	presence = UNKNOWN;
+	extension_presence = EXTENSION_UNKNOWN;
 }
 
 void
@@ -65,12 +65,10 @@ find_public_schema(Oid extension)
 }
 
 bool
-extension_is_ready(void)
+extension_look(void)
 {
 	Oid extension;
 
-	if (likely(presence != UNKNOWN))
-		return presence == PRESENT;
 	if (!IsTransactionState() || !OidIsValid(MyDatabaseId))
 		return false;
 
@@ -80,7 +78,7 @@ extension_is_ready(void)
 	if (!OidIsValid(extension) || !OidIsValid(tables_schema) ||
 		getExtensionOfObject(NamespaceRelationId, tables_schema) != extension)
 	{
-		presence = ABSENT;
+		extension_presence = EXTENSION_ABSENT;
 		return false;
 	}
 
@@ -89,7 +87,7 @@ extension_is_ready(void)
 		return false;
 	public_schema = find_public_schema(extension);
 	owner = get_role_oid(TENANCY_OWNER, false);
-	presence = PRESENT;
+	extension_presence = EXTENSION_PRESENT;
 	return true;
 }
 

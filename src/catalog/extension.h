@@ -14,7 +14,23 @@
  * Is the extension created here?  Cached, so that hooks may ask for every
  * statement; false outside of a transaction.
  */
-extern bool extension_is_ready(void);
+typedef enum ExtensionPresence
+{
+	EXTENSION_UNKNOWN,
+	EXTENSION_ABSENT,
+	EXTENSION_PRESENT
+} ExtensionPresence;
+
+extern ExtensionPresence extension_presence; /* of extension.c alone */
+extern bool extension_look(void);
+
+static inline bool
+extension_is_ready(void)
+{
+	if (likely(extension_presence != EXTENSION_UNKNOWN))
+		return extension_presence == EXTENSION_PRESENT;
+	return extension_look();
+}
 
 /* Raise 55000 unless it is. */
 extern void extension_require(void);

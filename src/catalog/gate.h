@@ -23,7 +23,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#define GATE_MAX_ARGUMENTS 32
+#define GATE_MAX_ARGUMENTS 48
 
 typedef enum GateKind
 {

@@ -74,19 +74,20 @@ static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 
 /* Of tenants, logins, ceilings, keys and roles. */
-static uint64 tenants_generation = 0;
+uint64 registry_known_generation = 0;
 
 /*
  * Invalidations come at any moment, even while an entry is being made: they only
  * mark, and the next look-up clears.  generation tells a look-up in progress.
  */
-static uint64 generation = 0;
+uint64 registry_generation_of_scopes = 0;
+FreeRelation registry_free[REGISTRY_FREE_RELATIONS];
 
 static void
 forget_all(void)
 {
 	is_stale = true;
-	generation++;
+	registry_generation_of_scopes++;
 }
 
 static void
@@ -94,14 +95,14 @@ schema_changed(Datum arg, int cache_id, uint32 hash)
 {
 	/* Perhaps the extension came or went. */
 	memset(followed_relids, 0, sizeof(followed_relids));
-	tenants_generation++;
+	registry_known_generation++;
 	forget_all();
 }
 
 static void
 role_changed(Datum arg, int cache_id, uint32 hash)
 {
-	tenants_generation++;
+	registry_known_generation++;
 }
 
 static void
@@ -112,12 +113,12 @@ relation_changed(Datum arg, Oid relid)
 	for (int i = 0; i < lengthof(followed) && !is_followed; i++)
 		is_followed = relid == followed_relids[i];
 	if (is_followed)
-		tenants_generation++;
+		registry_known_generation++;
 	if (!OidIsValid(relid) || relid == tenant_schema_relid || relid == tenant_table_relid)
 		forget_all();
 	else if (relation_scopes != NULL)
 	{
-		generation++;
+		registry_generation_of_scopes++;
 		(void) hash_search(relation_scopes, &relid, HASH_REMOVE, NULL);
 	}
 }
@@ -137,7 +138,7 @@ registry_generation(void)
 	if (unlikely(!OidIsValid(followed_relids[0]) && extension_is_ready()))
 		for (int i = 0; i < lengthof(followed); i++)
 			followed_relids[i] = extension_relation(followed[i]);
-	return tenants_generation;
+	return registry_known_generation;
 }
 
 static HTAB *
@@ -172,7 +173,7 @@ remember(HTAB **cache, Oid oid, RelationScope scope, const pg_uuid_t *tenant, ui
 {
 	ScopeEntry *entry;
 
-	if (is_stale || generation != seen || IsInParallelMode())
+	if (is_stale || registry_generation_of_scopes != seen || IsInParallelMode())
 		return;
 	entry = hash_search(*cache, &oid, HASH_ENTER, NULL);
 	entry->scope = scope;
@@ -231,7 +232,7 @@ registry_schema_scope(Oid schema, pg_uuid_t *tenant)
 		return entry->scope;
 	}
 
-	seen = generation;
+	seen = registry_generation_of_scopes;
 	name = get_namespace_name(schema);
 	if (name != NULL)
 	{
@@ -281,11 +282,14 @@ registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 	entry = hash_search(relation_scopes, &relid, HASH_FIND, NULL);
 	if (likely(entry != NULL))
 	{
+		if (entry->scope == SCOPE_NONE)
+			registry_free[relid % REGISTRY_FREE_RELATIONS] =
+				(FreeRelation){.relid = relid, .generation = registry_generation_of_scopes};
 		*tenant = entry->tenant;
 		return entry->scope;
 	}
 
-	seen = generation;
+	seen = registry_generation_of_scopes;
 	schema = get_rel_namespace(relid);
 	scope = registry_schema_scope(schema, tenant);
 	if (scope == SCOPE_NONE && OidIsValid(schema) && schema != extension_tables_schema() &&

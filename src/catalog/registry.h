@@ -50,6 +50,28 @@ typedef enum RelationScope
  */
 extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
 
+/*
+ * A short answer for what statements mostly touch: true where the relation was found to be
+ * SCOPE_NONE and nothing has changed since; false says nothing.
+ */
+#define REGISTRY_FREE_RELATIONS 32
+typedef struct FreeRelation
+{
+	Oid relid;
+	uint64 generation;
+} FreeRelation;
+
+extern FreeRelation registry_free[REGISTRY_FREE_RELATIONS]; /* of registry.c alone, as is this */
+extern uint64 registry_generation_of_scopes;
+
+static inline bool
+registry_is_free(Oid relid)
+{
+	const FreeRelation *entry = &registry_free[relid % REGISTRY_FREE_RELATIONS];
+
+	return entry->relid == relid && entry->generation == registry_generation_of_scopes;
+}
+
 /* The same for a schema: SCOPE_NONE or SCOPE_TENANT. */
 extern RelationScope registry_schema_scope(Oid schema, pg_uuid_t *tenant);
 
@@ -58,5 +80,8 @@ extern RelationScope registry_schema_scope(Oid schema, pg_uuid_t *tenant);
  * derived from them is to be read again.
  */
 extern uint64 registry_generation(void);
+
+/* Its value for who has called it since it last moved on; of registry.c alone. */
+extern uint64 registry_known_generation;
 
 extern void registry_init(void);

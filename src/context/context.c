@@ -27,6 +27,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "core/transaction.h"
 #include "shmem/shmem.h"
 #include "shmem/slot.h"
 
@@ -75,6 +76,8 @@ static struct
 
 /* Is this session counted for what it entered?  A bound login is, and stays. */
 static bool has_claimed_entry = false;
+
+bool context_is_used = false;
 
 /* In a parallel worker: has the leader's slot been read? */
 static bool leader_was_read = false;
@@ -165,6 +168,7 @@ context_claim(const pg_uuid_t *tenant, int most)
 		own->tenant = *tenant;
 		own->is_counted = true;
 		has_claimed_entry = login_tenant() == NULL;
+		transaction_watch();
 	}
 	if (most >= 0)
 		LWLockRelease(lock);
@@ -256,8 +260,9 @@ context_note_touched(const pg_uuid_t *tenant)
 {
 	if (touched.is_set || current.is_set)
 		return;
-	touched.is_set = true;
+	touched.is_set = context_is_used = true;
 	touched.tenant = *tenant;
+	transaction_watch();
 }
 
 /*
@@ -299,6 +304,15 @@ context_count_sessions(const pg_uuid_t *tenant)
 	for (int i = 0; i < slot_count(); i++)
 		count += slots[i].is_counted && id_equal(&slots[i].tenant, tenant);
 	return count;
+}
+
+bool
+context_tenant_of_slot(int slot, pg_uuid_t *tenant)
+{
+	if (!slots[slot].is_set)
+		return false;
+	*tenant = slots[slot].tenant;
+	return true;
 }
 
 static ContextAdmission admission = NULL;
@@ -367,6 +381,8 @@ context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 	current.restrictions = 0;
 	current.is_suspended = entry->is_suspended;
 	current.is_set = true;
+	context_is_used = true;
+	transaction_watch();
 	first.is_set = true;
 	first.tenant = *tenant;
 	publish();
@@ -445,7 +461,7 @@ leave(void)
 	clear();
 	/* An entry that failed half way has claimed, too. */
 	give_back_claim();
-	first.is_set = touched.is_set = false;
+	first.is_set = touched.is_set = context_is_used = false;
 }
 
 void

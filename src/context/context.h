@@ -9,12 +9,24 @@
 
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/registry.h"
+#include "context/login.h"
 #include "utils/uuid.h"
+
+/* Has this transaction entered or touched a tenant?  Of context.c alone. */
+extern bool context_is_used;
 
 /* The current tenant, or NULL.  Valid until the transaction ends; cheap enough for every row. */
 extern const pg_uuid_t *context_tenant(void);
+
+/* Is there no tenant, nor was one entered or touched in this transaction?  Cheaper still. */
+static inline bool
+context_is_plain(void)
+{
+	return !context_is_used && !IsParallelWorker() && login_is_plain();
+}
 
 /* What a token can take away. */
 #define RESTRICT_READ_ONLY 0x01
@@ -49,6 +61,9 @@ extern void context_warn_of_autocommit(void);
 
 /* Sessions that are in the tenant now: those that have entered it, and its bound logins. */
 extern int context_count_sessions(const pg_uuid_t *tenant);
+
+/* The tenant that the session in a slot (shmem/slot.h) is in; false for none.  Unlocked. */
+extern bool context_tenant_of_slot(int slot, pg_uuid_t *tenant);
 
 /*
  * Asked before a session becomes the tenant's, by entering or as a bound login; may raise.

@@ -117,7 +117,7 @@ guard_check_permissions(List *entries, bool raise_error)
 	{
 		TouchedRelation touched;
 
-		if (compat_touched_relation(lfirst(cell), &touched) &&
+		if (compat_touched_relation(lfirst(cell), &touched) && !registry_is_free(touched.relid) &&
 			!guard_check_relation(touched.relid, touched.check_as_user, raise_error))
 			return false;
 	}

@@ -62,19 +62,7 @@ GATE_STATEMENT(other_memberships,
 			   " WHERE m.member = $1 AND m.roleid <> $2 LIMIT 1",
 			   OIDOID, OIDOID);
 
-static struct
-{
-	bool is_known;
-	bool is_resolving;
-	Oid session_user;
-	uint64 generation; /* of the registry, when it was read */
-	bool is_bound;
-	bool has_own_catalog;
-	pg_uuid_t tenant;
-	bool is_usable; /* checked by login_require_usable() */
-	bool is_suspended;
-	bool is_orphan; /* was bound when the session began, and is so no more */
-} login;
+LoginState login_state;
 
 static void
 read_login(const char *name)
@@ -87,7 +75,7 @@ read_login(const char *name)
 	HeapTuple tuple;
 	NameData role_name;
 
-	login.is_bound = false;
+	login_state.is_bound = false;
 	/* The extension is being created or dropped. */
 	if (!OidIsValid(table) || !OidIsValid(index))
 		return;
@@ -100,73 +88,61 @@ read_login(const char *name)
 	{
 		bool is_null;
 
-		login.is_bound = true;
-		login.tenant = *DatumGetUUIDP(
+		login_state.is_bound = true;
+		login_state.tenant = *DatumGetUUIDP(
 			heap_getattr(tuple, LOGIN_TENANT_ID, RelationGetDescr(relation), &is_null));
-		login.has_own_catalog = DatumGetBool(
+		login_state.has_own_catalog = DatumGetBool(
 			heap_getattr(tuple, LOGIN_OWN_CATALOG, RelationGetDescr(relation), &is_null));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 }
 
-static void
-resolve(void)
+void
+login_resolve(void)
 {
 	uint64 generation = registry_generation();
 	Oid session_user = GetSessionUserId();
 	char *name;
 
-	if (login.is_resolving || !IsTransactionState() || IsParallelWorker() || !extension_is_ready())
+	if (login_state.is_resolving || !IsTransactionState() || IsParallelWorker() ||
+		!extension_is_ready())
 		return;
-	login.is_resolving = true;
+	login_state.is_resolving = true;
 	PG_TRY();
 	{
-		bool was_bound = login.is_known && login.is_bound;
-		Oid previous_user = login.session_user;
-		pg_uuid_t previous_tenant = login.tenant;
+		bool was_bound = login_state.is_known && login_state.is_bound;
+		Oid previous_user = login_state.session_user;
+		pg_uuid_t previous_tenant = login_state.tenant;
 
-		login.session_user = session_user;
+		login_state.session_user = session_user;
 		name = GetUserNameFromId(session_user, true);
-		login.is_bound = false;
+		login_state.is_bound = false;
 		if (name != NULL)
 			read_login(name);
 		/* The session still has the role that it began with. */
 		if (session_user != previous_user)
-			login.is_orphan = false;
-		else if (was_bound && !(login.is_bound && id_equal(&previous_tenant, &login.tenant)))
-			login.is_orphan = true;
-		login.generation = generation;
-		login.is_usable = false;
-		login.is_known = true;
-		context_publish_login(login.is_bound ? &login.tenant : NULL);
+			login_state.is_orphan = false;
+		else if (was_bound &&
+				 !(login_state.is_bound && id_equal(&previous_tenant, &login_state.tenant)))
+			login_state.is_orphan = true;
+		login_state.generation = generation;
+		login_state.is_usable = false;
+		login_state.is_known = true;
+		login_state.is_plain = !login_state.is_bound && !login_state.is_orphan;
+		context_publish_login(login_state.is_bound ? &login_state.tenant : NULL);
 	}
 	PG_FINALLY();
 	{
-		login.is_resolving = false;
+		login_state.is_resolving = false;
 	}
 	PG_END_TRY();
-}
-
-static inline bool
-is_current(void)
-{
-	return login.is_known && login.session_user == GetSessionUserId() &&
-		   login.generation == registry_generation();
-}
-
-const pg_uuid_t *
-login_tenant(void)
-{
-	if (unlikely(!is_current()))
-		resolve();
-	return login.is_known && login.is_bound ? &login.tenant : NULL;
 }
 
 bool
 login_has_own_catalog(void)
 {
-	return login_tenant() != NULL && login.has_own_catalog;
+	return login_tenant() != NULL && login_state.has_own_catalog;
 }
 
 static void
@@ -186,7 +162,7 @@ require_no_other_membership(Oid role, Oid tenant_role)
 bool
 login_is_suspended(void)
 {
-	return login_tenant() != NULL && login.is_suspended;
+	return login_tenant() != NULL && login_state.is_suspended;
 }
 
 /*
@@ -198,14 +174,14 @@ login_begin_session(void)
 {
 	if (!extension_is_ready() || login_tenant() == NULL)
 		return;
-	login.is_resolving = true;
+	login_state.is_resolving = true;
 	PG_TRY();
 	{
-		context_admit(&login.tenant);
+		context_admit(&login_state.tenant);
 	}
 	PG_FINALLY();
 	{
-		login.is_resolving = false;
+		login_state.is_resolving = false;
 	}
 	PG_END_TRY();
 }
@@ -223,32 +199,33 @@ login_require_usable(void)
 	TenantEntry *tenant;
 	Oid role;
 
-	if (unlikely(login.is_orphan))
+	if (unlikely(login_state.is_orphan))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("this login is not bound to its tenant any more"),
 				errhint("Connect again."));
-	if (bound == NULL || login.is_resolving || IsParallelWorker())
+	if (bound == NULL || login_state.is_resolving || IsParallelWorker())
 		return;
-	if (likely(login.is_usable && (!login.is_suspended || suspended_may_delete())))
+	if (likely(login_state.is_usable && (!login_state.is_suspended || suspended_may_delete())))
 		return;
 	/* What is asked below passes through the hooks that called. */
-	login.is_resolving = true;
+	login_state.is_resolving = true;
 	PG_TRY();
 	{
-		tenant = registry_get(&login.tenant);
+		tenant = registry_get(&login_state.tenant);
 		role = entry_require_enterable(tenant);
-		entry_require_plain_role(login.session_user, GetUserNameFromId(login.session_user, false));
-		require_no_other_membership(login.session_user, role);
+		entry_require_plain_role(login_state.session_user,
+								 GetUserNameFromId(login_state.session_user, false));
+		require_no_other_membership(login_state.session_user, role);
 		context_admit(&tenant->id);
-		login.is_suspended = strcmp(tenant->state, "active") != 0;
+		login_state.is_suspended = strcmp(tenant->state, "active") != 0;
 		ceiling_set_for_session(tenant);
 		(void) set_config_option("tenancy.current_tenant", id_text(&tenant->id), PGC_INTERNAL,
 								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-		login.is_usable = true;
+		login_state.is_usable = true;
 	}
 	PG_FINALLY();
 	{
-		login.is_resolving = false;
+		login_state.is_resolving = false;
 	}
 	PG_END_TRY();
 }

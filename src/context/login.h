@@ -6,6 +6,9 @@
 
 #include "postgres.h"
 
+#include "catalog/registry.h"
+
+#include "miscadmin.h"
 #include "utils/uuid.h"
 
 /*
@@ -13,7 +16,43 @@
  * session_user alone, so that nothing the session does can change it.  Cheap enough for
  * every row.
  */
-extern const pg_uuid_t *login_tenant(void);
+typedef struct LoginState
+{
+	bool is_known;
+	bool is_resolving;
+	Oid session_user;
+	uint64 generation; /* of the registry, when it was read */
+	bool is_bound;
+	bool has_own_catalog;
+	pg_uuid_t tenant;
+	bool is_usable; /* checked by login_require_usable() */
+	bool is_suspended;
+	bool is_orphan; /* was bound when the session began, and is so no more */
+	bool is_plain;  /* known, and neither bound nor an orphan */
+} LoginState;
+
+extern LoginState login_state; /* of login.c alone */
+extern void login_resolve(void);
+
+static inline const pg_uuid_t *
+login_tenant(void)
+{
+	if (unlikely(!login_state.is_known || login_state.session_user != GetSessionUserId() ||
+				 login_state.generation != registry_known_generation))
+		login_resolve();
+	return unlikely(login_state.is_known && login_state.is_bound) ? &login_state.tenant : NULL;
+}
+
+/* Is the session's login bound to no tenant, now and when the session began? */
+static inline bool
+login_is_plain(void)
+{
+	if (likely(login_state.is_plain && login_state.generation == registry_known_generation &&
+			   login_state.session_user == GetSessionUserId()))
+		return true;
+	(void) login_tenant();
+	return login_state.is_plain;
+}
 
 /*
  * When the session begins: a bound login is counted among the sessions of its tenant, or refused

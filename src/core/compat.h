@@ -125,6 +125,15 @@ compat_block_time(const BufferUsage *usage)
 	return sum;
 }
 
+static inline instr_time
+compat_temp_time(const BufferUsage *usage)
+{
+	instr_time sum = usage->temp_blk_read_time;
+
+	INSTR_TIME_ADD(sum, usage->temp_blk_write_time);
+	return sum;
+}
+
 /* The number of a backend in the array of PGPROCs, from 0. */
 static inline int
 compat_proc_number(PGPROC *proc)

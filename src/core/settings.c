@@ -11,10 +11,13 @@
 #include "core/clock.h"
 #include "core/settings.h"
 
+#include <limits.h>
+
 #include "utils/guc.h"
 
 #define ONE_HOUR_MS (3600 * 1000)
 #define SECONDS_PER_DAY (24 * 3600)
+#define MINUTES_PER_DAY (24 * 60)
 
 char *setting_allowed_functions;
 int setting_billing_grace;
@@ -24,6 +27,7 @@ char *setting_command_file;
 int setting_event_retention;
 int setting_job_history;
 int setting_job_retention;
+int setting_latency_hour_retention;
 int setting_max_databases;
 int setting_max_job_workers;
 int setting_max_rate_subjects;
@@ -39,6 +43,8 @@ int setting_token_clock_skew;
 int setting_token_replay;
 int setting_token_replay_capacity;
 bool setting_trusted_entry;
+int setting_usage_hour_retention;
+int setting_usage_minute_retention;
 char *setting_webhook_allowed_networks;
 int setting_webhook_timeout;
 bool setting_workers;
@@ -190,6 +196,19 @@ static const Setting settings[] = {
 		.when = "An idempotency key is known as long as its job.",
 	},
 	{
+		.name = "tenancy.latency_hour_retention",
+		.type = SETTING_INT,
+		.variable = &setting_latency_hour_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MIN,
+		.boot.integer = 400 * MINUTES_PER_DAY,
+		.minimum = 0,
+		.maximum = INT_MAX,
+		.what = "How long the histograms of latencies are kept; 0 for ever.",
+		.when = "A month is dropped as a whole, when all of it is older. Costs about 1 kB a tenant "
+				"and hour in which it was active.",
+	},
+	{
 		.name = "tenancy.max_databases",
 		.type = SETTING_INT,
 		.variable = &setting_max_databases,
@@ -246,9 +265,9 @@ static const Setting settings[] = {
 		.minimum = 16,
 		.maximum = 1000000,
 		.what = "How many tenants of the cluster are metered in shared memory.",
-		.when = "Raise it above the number of tenants that are active between two restarts; "
-				"costs about 3 kB of shared memory each. Work of tenants beyond it is "
-				"counted together, as work of no tenant.",
+		.when = "Raise it above the number of tenants that are active within a flush interval; "
+				"costs about 3 kB of shared memory each. Beyond it tenants whose counts are in the "
+				"tables make room, and where none are, counts go by way of files.",
 	},
 	{
 		.name = "tenancy.metering",
@@ -367,6 +386,32 @@ static const Setting settings[] = {
 		.boot.boolean = true,
 		.what = "Whether tenant_context_set() may be used.",
 		.when = "It guards against mistakes of the application, not against SQL injected into it.",
+	},
+	{
+		.name = "tenancy.usage_hour_retention",
+		.type = SETTING_INT,
+		.variable = &setting_usage_hour_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MIN,
+		.boot.integer = 3650 * MINUTES_PER_DAY,
+		.minimum = 0,
+		.maximum = INT_MAX,
+		.what = "How long statement counters are kept by the hour; 0 for ever.",
+		.when = "Usage that is billed is read from them: keep them at least until the last invoice "
+				"of their time is final. A month is dropped as a whole, when all of it is older.",
+	},
+	{
+		.name = "tenancy.usage_minute_retention",
+		.type = SETTING_INT,
+		.variable = &setting_usage_minute_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MIN,
+		.boot.integer = 2 * MINUTES_PER_DAY,
+		.minimum = 0,
+		.maximum = INT_MAX,
+		.what = "How long statement counters are kept by the minute; 0 keeps none.",
+		.when = "A day is dropped as a whole, when all of it is older. Costs about 400 bytes a "
+				"tenant and minute in which it was active.",
 	},
 	{
 		.name = "tenancy.webhook_allowed_networks",

@@ -34,7 +34,8 @@ extern char *setting_current_tenant; /* for show: the context is in C */
 extern char *setting_command_file;
 extern int setting_event_retention; /* seconds */
 extern int setting_job_history;
-extern int setting_job_retention; /* seconds */
+extern int setting_job_retention;          /* seconds */
+extern int setting_latency_hour_retention; /* minutes */
 extern int setting_max_databases;
 extern int setting_max_job_workers;
 extern int setting_max_rate_subjects;
@@ -50,6 +51,8 @@ extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */
 extern int setting_token_replay_capacity;
 extern bool setting_trusted_entry;
+extern int setting_usage_hour_retention;   /* minutes; 0 for ever */
+extern int setting_usage_minute_retention; /* minutes; 0: none are kept */
 extern char *setting_webhook_allowed_networks; /* not parsed */
 extern int setting_webhook_timeout;            /* seconds */
 extern bool setting_workers;

@@ -20,6 +20,7 @@
 #include "context/login.h"
 #include "context/own_catalog.h"
 #include "core/compat.h"
+#include "core/transaction.h"
 #include "hook/hook.h"
 #include "limit/adding.h"
 #include "limit/quota.h"
@@ -27,6 +28,7 @@
 #include "limit/rate_limit.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
+#include "meter/overflow.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
 #include "worker/worker.h"
@@ -42,9 +44,11 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
+#include "parser/analyze.h"
 #include "storage/ipc.h"
 #include "tcop/cmdtag.h"
 #include "tcop/utility.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -57,9 +61,21 @@ static needs_fmgr_hook_type previous_needs_call = NULL;
 static ExecutorStart_hook_type previous_start = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
+static ExecutorEnd_hook_type previous_end = NULL;
+static post_parse_analyze_hook_type previous_analyze = NULL;
 
-/* How deep we are in statements within statements; 0 outside. */
+/*
+ * How deep we are in statements within statements; 0 outside.  An error leaves the executor
+ * without a word, and catching it would cost every statement: the level is set right when
+ * the transaction aborts, or the subtransaction that catches the error.  Utility statements
+ * do catch, for procedures end transactions within them.
+ */
 static int nesting_level = 0;
+static int utility_level = 0; /* of these, utility statements */
+
+/* The level where each subtransaction began, by its depth; in TopMemoryContext. */
+static int *levels = NULL;
+static int levels_capacity = 0;
 
 /* How deep in EXPLAIN. */
 static int explain_level = 0;
@@ -78,6 +94,7 @@ on_shmem_startup(void)
 	if (previous_shmem_startup)
 		previous_shmem_startup();
 	shmem_startup();
+	overflow_load();
 }
 
 static bool
@@ -96,6 +113,8 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 {
 	if (previous_object_access)
 		previous_object_access(access, class_id, object_id, sub_id, argument);
+	if (likely(access == OAT_FUNCTION_EXECUTE && context_is_plain()))
+		return;
 	switch (access)
 	{
 		case OAT_FUNCTION_EXECUTE:
@@ -170,6 +189,14 @@ on_planner(Query *query, const char *query_string, int cursor_options, ParamList
 	return plan(query, query_string, cursor_options, params);
 }
 
+static void
+on_analyze(ParseState *state, Query *query, JumbleState *jumble)
+{
+	if (previous_analyze)
+		previous_analyze(state, query, jumble);
+	meter_note_parse(state);
+}
+
 /* The registry knows a tenant's schema by its name, which is opaque and never changes. */
 static void
 check_rename(RenameStmt *statement)
@@ -206,6 +233,19 @@ is_client_query(const QueryDesc *query)
 	return meter_is_client_statement() && query->plannedstmt->canSetTag;
 }
 
+/* What a tenant's session is held to before a statement. */
+static void
+check_session(QueryDesc *query, int flags)
+{
+	login_require_usable();
+	ceiling_enforce(false);
+	context_enforce_restrictions();
+	if (nesting_level == 1)
+		cpu_admit();
+	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
+		adding_check_query(query);
+}
+
 /*
  * A call is counted here, so that one refused for want of permission is.  What the guard
  * looks up, and functions that pruning evaluates, run within it and are no calls.
@@ -213,35 +253,19 @@ is_client_query(const QueryDesc *query)
 static void
 on_executor_start(QueryDesc *query, int flags)
 {
-	bool is_metered = nesting_level == 0 && meter_begin_untimed();
-
-	if (is_metered && is_client_query(query))
-		meter_count_query(query->operation);
+	if (nesting_level == 0 && meter_is_on() && is_client_query(query))
+		meter_count_query(query);
 	nesting_level++;
-	PG_TRY();
-	{
-		login_require_usable();
-		ceiling_enforce(false);
-		context_enforce_restrictions();
-		if (nesting_level == 1)
-			cpu_admit();
-		if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && extension_is_ready())
-			adding_check_query(query);
-		if (previous_start)
-			previous_start(query, flags);
-		else
-			standard_ExecutorStart(query, flags);
-		/* What is started has begun nothing yet. */
-		if (explain_level > 0)
-			guard_check_explained(query);
-	}
-	PG_FINALLY();
-	{
-		nesting_level--;
-		if (is_metered)
-			meter_end(0);
-	}
-	PG_END_TRY();
+	if (!context_is_plain())
+		check_session(query, flags);
+	if (previous_start)
+		previous_start(query, flags);
+	else
+		standard_ExecutorStart(query, flags);
+	/* What is started has begun nothing yet. */
+	if (unlikely(explain_level > 0))
+		guard_check_explained(query);
+	nesting_level--;
 }
 
 /* Does what writes come to its end in ExecutorFinish? */
@@ -292,32 +316,53 @@ run_executor_watched(bool is_budgeted, bool is_adding, EXECUTOR_RUN_PARAMS)
 	end_watched(is_budgeted, is_adding, false);
 }
 
+/* A statement of a tenant's session: its CPU budget, and what SET has loosened meanwhile. */
+static void
+run_in_session(EXECUTOR_RUN_PARAMS)
+{
+	bool is_budgeted = nesting_level == 1 && cpu_begin();
+	bool is_adding = extension_is_ready() && adding_begin(query);
+
+	if (unlikely(is_budgeted || is_adding))
+		run_executor_watched(is_budgeted, is_adding, EXECUTOR_RUN_ARGS);
+	else
+		run_executor(EXECUTOR_RUN_ARGS);
+	if (nesting_level == 1)
+		ceiling_enforce(true);
+}
+
+/* After the last bracket of a statement that the client sent. */
+static void
+note_rows(const QueryDesc *query)
+{
+	uint64 rows = query->estate->es_processed;
+
+	meter_own[METER_ROWS] += rows;
+	if (query->operation != CMD_SELECT)
+		meter_own[METER_ROWS_WRITTEN] += rows;
+}
+
 static void
 on_executor_run(EXECUTOR_RUN_PARAMS)
 {
-	bool is_metered = nesting_level == 0 && meter_begin();
+	bool is_metered = nesting_level == 0 && meter_is_on();
 
+	if (is_metered)
+		meter_start_clock();
 	nesting_level++;
-	PG_TRY();
-	{
-		bool is_budgeted = nesting_level == 1 && cpu_begin();
-		bool is_adding = extension_is_ready() && adding_begin(query);
-
-		if (unlikely(is_budgeted || is_adding))
-			run_executor_watched(is_budgeted, is_adding, EXECUTOR_RUN_ARGS);
-		else
-			run_executor(EXECUTOR_RUN_ARGS);
-		if (nesting_level == 1)
-			ceiling_enforce(true);
-	}
-	PG_FINALLY();
-	{
-		nesting_level--;
-		if (is_metered)
-			meter_end(is_client_query(query) ? query->estate->es_processed : 0);
-	}
-	PG_END_TRY();
-	if (is_metered && !has_more_to_do(query) && is_client_query(query))
+	if (likely(context_is_plain()))
+		run_executor(EXECUTOR_RUN_ARGS);
+	else
+		run_in_session(EXECUTOR_RUN_ARGS);
+	nesting_level--;
+	if (!is_metered)
+		return;
+	meter_stop_clock();
+	meter_note_memory(query);
+	if (!is_client_query(query))
+		return;
+	note_rows(query);
+	if (!has_more_to_do(query))
 		meter_note_latency();
 }
 
@@ -333,21 +378,29 @@ on_executor_finish(QueryDesc *query)
 		next(query);
 		return;
 	}
-	is_metered = nesting_level == 0 && meter_begin();
+	is_metered = nesting_level == 0 && meter_is_on();
+	if (is_metered)
+		meter_start_clock();
 	nesting_level++;
-	PG_TRY();
-	{
-		next(query);
-	}
-	PG_FINALLY();
-	{
-		nesting_level--;
-		if (is_metered)
-			meter_end(0);
-	}
-	PG_END_TRY();
-	if (is_metered && is_client_query(query))
+	next(query);
+	nesting_level--;
+	if (!is_metered)
+		return;
+	meter_stop_clock();
+	if (is_client_query(query))
 		meter_note_latency();
+}
+
+static void
+on_executor_end(QueryDesc *query)
+{
+	if (unlikely(query->estate->es_jit != NULL || query->estate->es_jit_worker_instr != NULL) &&
+		meter_is_on())
+		meter_note_jit(query);
+	if (previous_end)
+		previous_end(query);
+	else
+		standard_ExecutorEnd(query);
 }
 
 /* The rows that a utility statement reports: COPY, FETCH, EXECUTE, CREATE TABLE AS and others. */
@@ -443,6 +496,39 @@ run_utility_watched(PlannedStmt *statement, const char *query_string, bool read_
 	end_watched(is_budgeted, is_adding, false);
 }
 
+/* Does it write the rows that it reports? */
+static bool
+writes_rows(Node *node)
+{
+	return (IsA(node, CopyStmt) && castNode(CopyStmt, node)->is_from) ||
+		   IsA(node, CreateTableAsStmt) || IsA(node, RefreshMatViewStmt);
+}
+
+static bool
+copies_from_client(Node *node)
+{
+	CopyStmt *copy = (CopyStmt *) node;
+
+	return IsA(node, CopyStmt) && copy->is_from && copy->filename == NULL;
+}
+
+/* What is metered of a utility statement, after it; it may have failed. */
+static void
+end_metering(Node *node, const QueryCompletion *completion, bool is_done)
+{
+	uint64 rows;
+
+	meter_end_utility(copies_from_client(node));
+	if (!meter_is_client_statement())
+		return;
+	rows = is_done ? utility_rows(completion) : 0;
+	meter_own[METER_ROWS] += rows;
+	if (writes_rows(node))
+		meter_own[METER_ROWS_WRITTEN] += rows;
+	if (is_done)
+		meter_note_latency();
+}
+
 static void
 on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree,
 		   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
@@ -454,6 +540,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	volatile bool is_explaining = false;
 	PlannedStmt *volatile allowed = statement;
 	List *volatile changed = NIL;
+	int level = nesting_level;
 	bool is_metered;
 
 	/* BEGIN and COMMIT are no work of their own, and not to be held up. */
@@ -467,9 +554,14 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	}
 
 	/* What we look up ourselves from here on is part of the statement. */
-	is_metered = nesting_level == 0 && meter_begin();
-	if (is_metered && meter_is_client_statement())
-		meter_count_utility();
+	is_metered = nesting_level == 0 && meter_is_on();
+	if (is_metered)
+	{
+		meter_begin_utility();
+		if (meter_is_client_statement())
+			meter_count_utility();
+	}
+	utility_level++;
 	nesting_level++;
 	PG_TRY();
 	{
@@ -498,16 +590,15 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	}
 	PG_FINALLY();
 	{
-		nesting_level--;
+		utility_level--;
+		nesting_level = level;
 		explain_level -= is_explaining;
 		if (is_metered)
-			meter_end(is_done && meter_is_client_statement() ? utility_rows(completion) : 0);
+			end_metering(node, completion, is_done);
 		if (OidIsValid(database))
 			worker_after_utility(node, database, is_done);
 	}
 	PG_END_TRY();
-	if (is_metered && meter_is_client_statement())
-		meter_note_latency();
 }
 
 /*
@@ -532,9 +623,22 @@ begin_session(XactEvent event)
 static void
 on_transaction(XactEvent event, void *argument)
 {
+	bool is_end;
+
 	begin_session(event);
+	if (likely(event == XACT_EVENT_PRE_COMMIT && !transaction_is_watched))
+		return;
+	is_end = event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE;
+	if (event == XACT_EVENT_ABORT)
+		nesting_level = utility_level;
+
 	/* Metering asks whose transaction it was, so it comes before the context is cleared. */
-	meter_transaction_event(event);
+	if (is_end || IsParallelWorker())
+		meter_transaction_event(event);
+	if (likely(!transaction_is_watched && !IsParallelWorker()))
+		return;
+	if (is_end)
+		transaction_is_watched = false;
 	meter_flush_transaction_event(event);
 	worker_transaction_event(event);
 	context_transaction_event(event);
@@ -544,10 +648,31 @@ on_transaction(XactEvent event, void *argument)
 	cpu_transaction_event(event);
 }
 
+/* A subtransaction begins at this level, and an error that it catches leads back to it. */
+static void
+keep_level(void)
+{
+	int depth = GetCurrentTransactionNestLevel();
+
+	if (depth >= levels_capacity)
+	{
+		int capacity = Max(2 * depth, 16);
+
+		levels = levels == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(int) * capacity)
+								: repalloc(levels, sizeof(int) * capacity);
+		levels_capacity = capacity;
+	}
+	levels[depth] = nesting_level;
+}
+
 static void
 on_subtransaction(SubXactEvent event, SubTransactionId self, SubTransactionId parent,
 				  void *argument)
 {
+	if (event == SUBXACT_EVENT_START_SUB)
+		keep_level();
+	else if (event == SUBXACT_EVENT_ABORT_SUB && GetCurrentTransactionNestLevel() < levels_capacity)
+		nesting_level = levels[GetCurrentTransactionNestLevel()];
 	context_subtransaction_event(event, self, parent);
 	meter_flush_subtransaction_event(event, self, parent);
 	quota_subtransaction_event(event, self, parent);
@@ -574,6 +699,8 @@ hooks_install(void)
 	TAKE(ExecutorStart_hook, previous_start, on_executor_start);
 	TAKE(ExecutorRun_hook, previous_run, on_executor_run);
 	TAKE(ExecutorFinish_hook, previous_finish, on_executor_finish);
+	TAKE(ExecutorEnd_hook, previous_end, on_executor_end);
+	TAKE(post_parse_analyze_hook, previous_analyze, on_analyze);
 	RegisterXactCallback(on_transaction, NULL);
 	RegisterSubXactCallback(on_subtransaction, NULL);
 }

@@ -18,6 +18,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/json.h"
+#include "core/transaction.h"
 #include "crypto/digest.h"
 #include "job/line.h"
 #include "job/queue.h"
@@ -149,6 +150,7 @@ job_take_ready(void)
 static void
 tell(const char *lane)
 {
+	transaction_watch();
 	if (strcmp(lane, JOB_OWN_LANE) == 0 || strcmp(lane, JOB_OUTSIDE_LANE) == 0)
 		ready_here.for_workers = true;
 	else if (job_kind_find(lane) != NULL)
@@ -162,6 +164,7 @@ void
 job_note_scheduled(const char *lane)
 {
 	ready_here.for_workers = true;
+	transaction_watch();
 }
 
 static int64

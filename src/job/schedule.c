@@ -17,6 +17,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/state.h"
+#include "core/transaction.h"
 #include "job/command.h"
 #include "job/endpoint.h"
 #include "job/outbox.h"
@@ -127,6 +128,7 @@ void
 schedule_note_changed(void)
 {
 	is_changed = true;
+	transaction_watch();
 }
 
 static char *

@@ -18,6 +18,7 @@
 #include "context/login.h"
 #include "core/compat.h"
 #include "core/settings.h"
+#include "core/transaction.h"
 #include "limit/quota.h"
 #include "limit/refusal.h"
 #include "limit/resource.h"
@@ -353,6 +354,9 @@ cpu_transaction_event(XactEvent event)
 			end_transaction();
 			if (!running.is_running)
 				watch_stop();
+			/* There is more to charge when the next one ends. */
+			if (running.is_running || running.entry != NULL)
+				transaction_watch();
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 			if (running.entry != NULL)

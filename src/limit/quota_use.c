@@ -19,6 +19,7 @@
 #include "core/clock.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "core/transaction.h"
 #include "limit/quota.h"
 #include "shmem/table.h"
 
@@ -103,6 +104,7 @@ own_pending(const QuotaKey *key)
 	found->key = *key;
 	found->subtransaction = self;
 	pending = lappend(pending, found);
+	transaction_watch();
 	MemoryContextSwitchTo(old);
 	return found;
 }

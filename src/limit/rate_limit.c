@@ -21,6 +21,7 @@
 #include "core/function.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "core/transaction.h"
 #include "limit/policy.h"
 #include "limit/rate_entry.h"
 #include "limit/rate_limit.h"
@@ -374,6 +375,7 @@ hold(const Request *request)
 		one->key = question->key;
 		one->count = request->cost;
 		held = lappend(held, one);
+		transaction_watch();
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -395,6 +397,7 @@ rate_limit_forget_policy(const pg_uuid_t *policy)
 
 	*one = (Gone){*policy, GetCurrentSubTransactionId()};
 	gone = lappend(gone, one);
+	transaction_watch();
 	MemoryContextSwitchTo(old);
 }
 

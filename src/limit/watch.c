@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "core/transaction.h"
 #include "limit/adding.h"
 #include "limit/resource.h"
 #include "limit/watch.h"
@@ -34,6 +35,7 @@ watch_start(void)
 	if (!has_timeout)
 		timeout = RegisterTimeout(USER_TIMEOUT, on_sample);
 	has_timeout = true;
+	transaction_watch();
 	if (!get_timeout_active(timeout))
 		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SAMPLE_MS),
 							 SAMPLE_MS);

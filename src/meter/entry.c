@@ -1,67 +1,49 @@
 /*
  * meter/entry.c
- *		The counters in shared memory: a slot per backend, an entry per tenant.
+ *		An entry per tenant in shared memory: what is counted of it, and how much is flushed.
  *
- * A slot holds the counts of one tenant and is emptied into that tenant's entry when the
- * backend turns to another tenant, when somebody collects (meter_collect), and when the
- * backend ends.  So as long as backends keep to a tenant they share nothing.
+ * Every database has an entry for work of no tenant, kept free for it.  Where there is no
+ * room for another tenant, entries whose counts are all in the tables make some; where all
+ * have something that is not, the record goes to a file (overflow.c) and from there to the
+ * tables with the next flush.
  *
- * Every database has an entry for work of no tenant, kept free for it; work of tenants
- * beyond tenancy.max_tenants goes there too, and is counted as refused.
- *
- * Lock rules.  A slot's spinlock guards the slot; its owner adds, and anybody empties.
- * An entry's counters are atomic and are added to under the shared lock of its
- * partition (shmem/table.h).  A slot is copied and zeroed under its spinlock, and added
- * to the entry after that is released: no two locks are held at once.
+ * Lock rules.  An entry's counters are atomic and are added to under the shared lock of its
+ * partition (shmem/table.h).  Evicting takes all partitions exclusively, so it is not tried
+ * again before a flush could have made an entry idle.
  */
 #include "postgres.h"
 
 #include "core/id.h"
 #include "core/settings.h"
-#include "meter/latency.h"
 #include "meter/meter.h"
+#include "meter/overflow.h"
+#include "meter/slot.h"
 #include "shmem/shmem.h"
-#include "shmem/slot.h"
 #include "shmem/table.h"
 
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/spin.h"
 #include "utils/memutils.h"
-
-typedef struct MeterKey
-{
-	Oid database;
-	pg_uuid_t tenant;
-} MeterKey;
 
 typedef struct MeterEntry
 {
 	MeterKey key;
 	pg_atomic_uint64 total[METER_COUNTERS];
 	pg_atomic_uint64 flushed[METER_COUNTERS]; /* one writer: who holds the flush lock */
-	pg_atomic_uint32 latencies[LATENCY_BUCKETS];
+	pg_atomic_uint64 memory_record;
+	pg_atomic_uint64 memory_peak;                /* that is not flushed */
+	pg_atomic_uint32 latencies[LATENCY_BUCKETS]; /* that are not flushed */
 } MeterEntry;
 
-typedef struct MeterSlot
+typedef struct MeterState
 {
-	slock_t lock;
-	bool is_used;
-	MeterKey key;
-	MeterCounts counts;
-	int latency_count;
-	uint16 latencies[METER_PENDING_LATENCIES]; /* buckets */
-} MeterSlot;
+	pg_atomic_uint64 flush_count;
+	pg_atomic_uint64 fruitless_at; /* flush count + 1 when evicting found nothing */
+	pg_atomic_uint64 evicted;
+	pg_atomic_uint64 overflow;
+	pg_atomic_uint64 refused;
+} MeterState;
 
-/* No two backends write to the same cache line. */
-typedef union PaddedSlot
-{
-	MeterSlot slot;
-	char padding[TYPEALIGN(PG_CACHE_LINE_SIZE, sizeof(MeterSlot))];
-} PaddedSlot;
-
-static PaddedSlot *slots;
-static pg_atomic_uint64 *refused_count;
+static MeterState *state;
 
 static int
 entry_capacity(void)
@@ -77,175 +59,156 @@ static SharedTable entries = {
 };
 
 static Size
-slots_size(void)
+state_size(void)
 {
-	return mul_size(slot_count(), sizeof(PaddedSlot));
+	return sizeof(MeterState);
 }
 
-static void
-slots_init(void *memory)
-{
-	for (int i = 0; i < slot_count(); i++)
-		SpinLockInit(&((PaddedSlot *) memory)[i].slot.lock);
-}
-
-static SharedPart slots_part = {
-	.name = "pg_tenancy meter slots",
-	.size = slots_size,
-	.init = slots_init,
-	.memory = (void **) &slots,
+static SharedPart state_part = {
+	.name = "pg_tenancy meter state",
+	.size = state_size,
+	.memory = (void **) &state,
 };
 
-static Size
-refused_size(void)
+static bool
+is_nobody(const MeterKey *key)
 {
-	return sizeof(pg_atomic_uint64);
+	static const pg_uuid_t nobody = {{0}};
+
+	return id_equal(&key->tenant, &nobody);
+}
+
+static bool
+is_flushed(MeterEntry *entry)
+{
+	for (int i = 0; i < METER_COUNTERS; i++)
+	{
+		if (pg_atomic_read_u64(&entry->total[i]) != pg_atomic_read_u64(&entry->flushed[i]))
+			return false;
+	}
+	for (int i = 0; i < LATENCY_BUCKETS; i++)
+	{
+		if (pg_atomic_read_u32(&entry->latencies[i]) != 0)
+			return false;
+	}
+	return pg_atomic_read_u64(&entry->memory_peak) == 0;
+}
+
+/* A scan may remove the entry that it stands on. */
+static void
+evict_entry(void *pointer, void *argument)
+{
+	MeterEntry *entry = pointer;
+	int *wanted = argument;
+
+	if (*wanted == 0 || is_nobody(&entry->key) || !is_flushed(entry))
+		return;
+	shared_table_remove(&entries, &entry->key);
+	pg_atomic_fetch_add_u64(&state->evicted, 1);
+	(*wanted)--;
+}
+
+/* Make room for an eighth, so that it is not needed again at once. */
+static bool
+evict(void)
+{
+	uint64 now = pg_atomic_read_u64(&state->flush_count) + 1;
+	int most = Max(setting_max_tenants / 8, 1);
+	int wanted = most;
+
+	if (pg_atomic_read_u64(&state->fruitless_at) == now)
+		return false;
+	shared_table_scan(&entries, LW_EXCLUSIVE, evict_entry, &wanted);
+	if (wanted == most)
+		pg_atomic_write_u64(&state->fruitless_at, now);
+	return wanted < most;
+}
+
+/* The entry with its partition locked; NULL where there is no room. */
+static MeterEntry *
+ensure_entry(const MeterKey *key, LWLock **lock)
+{
+	MeterEntry *entry = shared_table_find(&entries, key, LW_SHARED, lock);
+
+	if (entry != NULL)
+		return entry;
+	if (is_nobody(key) || shared_table_entry_count(&entries) < setting_max_tenants || evict())
+		return shared_table_ensure(&entries, key, LW_SHARED, lock);
+	return NULL;
 }
 
 static void
-refused_init(void *memory)
+raise_to(pg_atomic_uint64 *peak, uint64 value)
 {
-	pg_atomic_init_u64(memory, 0);
+	uint64 seen = pg_atomic_read_u64(peak);
+
+	while (seen < value && !pg_atomic_compare_exchange_u64(peak, &seen, value))
+		;
 }
 
-static SharedPart refused_part = {
-	.name = "pg_tenancy meter refusals",
-	.size = refused_size,
-	.init = refused_init,
-	.memory = (void **) &refused_count,
-};
-
 static void
-add_to_entry(const MeterKey *key, const MeterCounts *counts, const uint16 *latencies,
-			 int latency_count)
+add(MeterEntry *entry, const MeterDelta *delta)
 {
-	const MeterKey nobody = {.database = key->database};
+	for (int i = 0; i < METER_COUNTERS; i++)
+	{
+		if (delta->counts.value[i] > 0)
+			pg_atomic_fetch_add_u64(&entry->total[i], delta->counts.value[i]);
+	}
+	for (int i = 0; i < delta->bucket_count; i++)
+		pg_atomic_fetch_add_u32(&entry->latencies[delta->buckets[i].bucket],
+								delta->buckets[i].count);
+}
+
+static bool
+is_empty(const MeterDelta *delta)
+{
+	for (int i = 0; i < METER_COUNTERS; i++)
+	{
+		if (delta->counts.value[i] > 0)
+			return false;
+	}
+	return delta->bucket_count == 0;
+}
+
+void
+meter_entry_add(const MeterDelta *delta)
+{
+	MeterKey nobody = {.database = delta->key.database};
 	LWLock *lock;
-	MeterEntry *entry = shared_table_find(&entries, key, LW_SHARED, &lock);
+	MeterEntry *entry;
 
-	if (entry == NULL && shared_table_entry_count(&entries) < setting_max_tenants)
-		entry = shared_table_ensure(&entries, key, LW_SHARED, &lock);
+	if (is_empty(delta))
+		return;
+	entry = ensure_entry(&delta->key, &lock);
+	if (entry == NULL && overflow_write(delta))
+	{
+		pg_atomic_fetch_add_u64(&state->overflow, 1);
+		return;
+	}
 	if (entry == NULL)
 	{
-		if (!id_equal(&key->tenant, &nobody.tenant))
-			pg_atomic_fetch_add_u64(refused_count, 1);
+		pg_atomic_fetch_add_u64(&state->refused, 1);
 		entry = shared_table_ensure(&entries, &nobody, LW_SHARED, &lock);
 	}
 	if (entry == NULL)
 		return; /* more databases than tenancy.max_databases; table.c counts it */
-	for (int i = 0; i < METER_COUNTERS; i++)
-	{
-		if (counts->value[i] > 0)
-			pg_atomic_fetch_add_u64(&entry->total[i], counts->value[i]);
-	}
-	for (int i = 0; i < latency_count; i++)
-		pg_atomic_fetch_add_u32(&entry->latencies[latencies[i]], 1);
+	add(entry, delta);
 	LWLockRelease(lock);
 }
 
-static void
-empty_slot(MeterSlot *slot)
-{
-	MeterKey key;
-	MeterCounts counts;
-	uint16 latencies[METER_PENDING_LATENCIES];
-	int latency_count;
-	bool is_used;
-
-	SpinLockAcquire(&slot->lock);
-	is_used = slot->is_used;
-	key = slot->key;
-	counts = slot->counts;
-	latency_count = slot->latency_count;
-	memcpy(latencies, slot->latencies, latency_count * sizeof(uint16));
-	slot->is_used = false;
-	slot->latency_count = 0;
-	memset(&slot->counts, 0, sizeof(MeterCounts));
-	SpinLockRelease(&slot->lock);
-
-	if (is_used)
-		add_to_entry(&key, &counts, latencies, latency_count);
-}
-
-static void
-empty_own_slot(int code, Datum argument)
-{
-	empty_slot(&slots[slot_self()].slot);
-}
-
+/* The peak of a tenant without an entry is not worth a file. */
 void
-meter_slot_prepare(void)
+meter_entry_note_memory(const pg_uuid_t *tenant, uint64 bytes)
 {
-	static bool is_registered = false;
+	MeterKey key = {.database = MyDatabaseId, .tenant = *tenant};
+	LWLock *lock;
+	MeterEntry *entry = ensure_entry(&key, &lock);
 
-	if (likely(is_registered))
+	if (entry == NULL)
 		return;
-
-	/* Not before_shmem_exit: the transaction that a FATAL error ends is still to come. */
-	on_shmem_exit(empty_own_slot, (Datum) 0);
-	is_registered = true;
-}
-
-/* This backend alone sets the key, so it may look without the lock.  Is another wanted? */
-static bool
-turn_to(MeterSlot *slot, const pg_uuid_t *tenant)
-{
-	bool is_other = slot->key.database != MyDatabaseId || !id_equal(&slot->key.tenant, tenant);
-
-	if (is_other && slot->is_used)
-		empty_slot(slot);
-	return is_other;
-}
-
-static void
-set_key(MeterSlot *slot, const pg_uuid_t *tenant)
-{
-	slot->key.database = MyDatabaseId;
-	slot->key.tenant = *tenant;
-}
-
-void
-meter_slot_add_latencies(const pg_uuid_t *tenant, const uint16 *buckets, int count)
-{
-	MeterSlot *slot = &slots[slot_self()].slot;
-	bool is_other = turn_to(slot, tenant);
-
-	/* Others only empty it. */
-	if (slot->latency_count + count > METER_PENDING_LATENCIES)
-		empty_slot(slot);
-	SpinLockAcquire(&slot->lock);
-	if (is_other)
-		set_key(slot, tenant);
-	slot->is_used = true;
-	memcpy(slot->latencies + slot->latency_count, buckets, count * sizeof(uint16));
-	slot->latency_count += count;
-	SpinLockRelease(&slot->lock);
-}
-
-void
-meter_slot_add(const pg_uuid_t *tenant, const MeterCounts *counts)
-{
-	MeterSlot *slot = &slots[slot_self()].slot;
-	bool is_other = turn_to(slot, tenant);
-
-	SpinLockAcquire(&slot->lock);
-	if (is_other)
-		set_key(slot, tenant);
-	slot->is_used = true;
-	for (int i = 0; i < METER_COUNTERS; i++)
-		slot->counts.value[i] += counts->value[i];
-	SpinLockRelease(&slot->lock);
-}
-
-void
-meter_collect(Oid database)
-{
-	for (int i = 0; i < slot_count(); i++)
-	{
-		/* An unlocked look: what is missed was not committed before the call. */
-		if (slots[i].slot.is_used && slots[i].slot.key.database == database)
-			empty_slot(&slots[i].slot);
-	}
+	raise_to(&entry->memory_peak, bytes);
+	raise_to(&entry->memory_record, bytes);
+	LWLockRelease(lock);
 }
 
 typedef struct ReadState
@@ -260,13 +223,15 @@ static void
 read_entry(void *pointer, void *argument)
 {
 	MeterEntry *entry = pointer;
-	ReadState *state = argument;
+	ReadState *read = argument;
 	MeterTotals *totals;
 
-	if (entry->key.database != state->database || state->count == state->capacity)
+	if (entry->key.database != read->database || read->count == read->capacity)
 		return;
-	totals = &state->totals[state->count++];
+	totals = &read->totals[read->count++];
 	totals->tenant = entry->key.tenant;
+	totals->memory_peak = pg_atomic_read_u64(&entry->memory_peak);
+	totals->memory_record = pg_atomic_read_u64(&entry->memory_record);
 	for (int i = 0; i < METER_COUNTERS; i++)
 	{
 		totals->total.value[i] = pg_atomic_read_u64(&entry->total[i]);
@@ -280,70 +245,110 @@ read_entry(void *pointer, void *argument)
 MeterTotals *
 meter_read(Oid database, int *count)
 {
-	ReadState state = {.database = database};
+	ReadState read = {.database = database};
 
-	state.capacity = shared_table_entry_count(&entries) + ROOM_FOR_NEW_ENTRIES;
-	state.totals =
-		MemoryContextAllocHuge(CurrentMemoryContext, mul_size(state.capacity, sizeof(MeterTotals)));
-	shared_table_scan(&entries, LW_SHARED, read_entry, &state);
-	*count = state.count;
-	return state.totals;
+	read.capacity = shared_table_entry_count(&entries) + ROOM_FOR_NEW_ENTRIES;
+	read.totals =
+		MemoryContextAllocHuge(CurrentMemoryContext, mul_size(read.capacity, sizeof(MeterTotals)));
+	shared_table_scan(&entries, LW_SHARED, read_entry, &read);
+	*count = read.count;
+	return read.totals;
 }
 
+/*
+ * Histograms are copied in two steps, for nothing may be allocated under the locks: how many
+ * buckets there are, then the buckets.
+ */
 typedef struct LatencyState
 {
 	Oid database;
-	void (*visit)(const pg_uuid_t *tenant, const uint32 *counts, void *state);
-	void *state;
-	int count;
-	int capacity;
-	pg_uuid_t *tenants;
-	uint32 (*counts)[LATENCY_BUCKETS];
+	int tenant_count;
+	int bucket_count;
+	int tenant_capacity;
+	int bucket_capacity;
+	MeterLatencies *tenants; /* NULL while they are counted */
+	MeterBucket *buckets;
 } LatencyState;
 
 static void
 copy_latencies(void *pointer, void *argument)
 {
 	MeterEntry *entry = pointer;
-	LatencyState *state = argument;
+	LatencyState *copy = argument;
+	int before = copy->bucket_count;
 
-	if (entry->key.database != state->database || state->count == state->capacity)
+	if (entry->key.database != copy->database)
 		return;
-	state->tenants[state->count] = entry->key.tenant;
+	if (copy->tenants != NULL && (copy->tenant_count == copy->tenant_capacity ||
+								  copy->bucket_count + LATENCY_BUCKETS > copy->bucket_capacity))
+		return;
 	for (int i = 0; i < LATENCY_BUCKETS; i++)
-		state->counts[state->count][i] = pg_atomic_read_u32(&entry->latencies[i]);
-	state->count++;
+	{
+		uint32 count = pg_atomic_read_u32(&entry->latencies[i]);
+
+		if (count == 0)
+			continue;
+		if (copy->tenants != NULL)
+			copy->buckets[copy->bucket_count] = (MeterBucket){.count = count, .bucket = i};
+		copy->bucket_count++;
+	}
+	if (copy->bucket_count == before)
+		return;
+	if (copy->tenants != NULL)
+		copy->tenants[copy->tenant_count] = (MeterLatencies){.tenant = entry->key.tenant,
+															 .count = copy->bucket_count - before,
+															 .buckets = copy->buckets + before};
+	copy->tenant_count++;
+}
+
+MeterLatencies *
+meter_read_latencies(Oid database, int *count)
+{
+	LatencyState copy = {.database = database};
+
+	shared_table_scan(&entries, LW_SHARED, copy_latencies, &copy);
+	copy.tenant_capacity = copy.tenant_count + ROOM_FOR_NEW_ENTRIES;
+	copy.bucket_capacity = copy.bucket_count + ROOM_FOR_NEW_ENTRIES * LATENCY_BUCKETS;
+	copy.tenants = MemoryContextAllocHuge(CurrentMemoryContext,
+										  mul_size(copy.tenant_capacity, sizeof(MeterLatencies)));
+	copy.buckets = MemoryContextAllocHuge(CurrentMemoryContext,
+										  mul_size(copy.bucket_capacity, sizeof(MeterBucket)));
+	copy.tenant_count = copy.bucket_count = 0;
+	shared_table_scan(&entries, LW_SHARED, copy_latencies, &copy);
+	*count = copy.tenant_count;
+	return copy.tenants;
 }
 
 void
-meter_read_latencies(Oid database,
-					 void (*visit)(const pg_uuid_t *tenant, const uint32 *counts, void *state),
-					 void *argument)
+meter_set_flushed(Oid database, const MeterTotals *written)
 {
-	LatencyState state = {.database = database, .visit = visit, .state = argument};
+	MeterKey key = {.database = database, .tenant = written->tenant};
+	LWLock *lock;
+	MeterEntry *entry = shared_table_find(&entries, &key, LW_SHARED, &lock);
+	uint64 peak = written->memory_peak;
 
-	state.capacity = shared_table_entry_count(&entries) + ROOM_FOR_NEW_ENTRIES;
-	state.tenants = palloc(mul_size(state.capacity, sizeof(pg_uuid_t)));
-	state.counts = MemoryContextAllocHuge(
-		CurrentMemoryContext, mul_size(state.capacity, sizeof(uint32) * LATENCY_BUCKETS));
-	shared_table_scan(&entries, LW_SHARED, copy_latencies, &state);
-	for (int i = 0; i < state.count; i++)
-		visit(&state.tenants[i], state.counts[i], argument);
-	pfree(state.counts);
-	pfree(state.tenants);
+	pg_atomic_fetch_add_u64(&state->flush_count, 1);
+	if (entry == NULL)
+		return;
+	for (int i = 0; i < METER_COUNTERS; i++)
+		pg_atomic_write_u64(&entry->flushed[i], written->total.value[i]);
+	/* One that is higher stays for the next flush. */
+	(void) pg_atomic_compare_exchange_u64(&entry->memory_peak, &peak, 0);
+	LWLockRelease(lock);
 }
 
 void
-meter_set_flushed(Oid database, const pg_uuid_t *tenant, const MeterCounts *flushed)
+meter_set_latencies_flushed(Oid database, const MeterLatencies *written)
 {
-	MeterKey key = {.database = database, .tenant = *tenant};
+	MeterKey key = {.database = database, .tenant = written->tenant};
 	LWLock *lock;
 	MeterEntry *entry = shared_table_find(&entries, &key, LW_SHARED, &lock);
 
 	if (entry == NULL)
 		return;
-	for (int i = 0; i < METER_COUNTERS; i++)
-		pg_atomic_write_u64(&entry->flushed[i], flushed->value[i]);
+	for (int i = 0; i < written->count; i++)
+		pg_atomic_fetch_sub_u32(&entry->latencies[written->buckets[i].bucket],
+								written->buckets[i].count);
 	LWLockRelease(lock);
 }
 
@@ -352,7 +357,6 @@ remove_entry(void *pointer, void *argument)
 {
 	MeterEntry *entry = pointer;
 
-	/* A scan may remove the entry that it stands on. */
 	if (entry->key.database == *(Oid *) argument)
 		shared_table_remove(&entries, &entry->key);
 }
@@ -362,6 +366,7 @@ meter_forget(Oid database)
 {
 	meter_collect(database);
 	shared_table_scan(&entries, LW_EXCLUSIVE, remove_entry, &database);
+	overflow_forget(database);
 }
 
 typedef struct PendingState
@@ -374,29 +379,20 @@ static void
 visit_pending_entry(void *pointer, void *argument)
 {
 	MeterEntry *entry = pointer;
-	PendingState *state = argument;
+	PendingState *pending = argument;
 
-	for (int i = 0; i < METER_COUNTERS; i++)
-	{
-		if (pg_atomic_read_u64(&entry->total[i]) != pg_atomic_read_u64(&entry->flushed[i]))
-		{
-			state->visit(entry->key.database, state->state);
-			return;
-		}
-	}
+	if (!is_flushed(entry))
+		pending->visit(entry->key.database, pending->state);
 }
 
 void
 meter_for_each_pending(void (*visit)(Oid database, void *state), void *argument)
 {
-	PendingState state = {.visit = visit, .state = argument};
+	PendingState pending = {.visit = visit, .state = argument};
 
-	for (int i = 0; i < slot_count(); i++)
-	{
-		if (slots[i].slot.is_used)
-			visit(slots[i].slot.key.database, argument);
-	}
-	shared_table_scan(&entries, LW_SHARED, visit_pending_entry, &state);
+	meter_slot_for_each_pending(visit, argument);
+	shared_table_scan(&entries, LW_SHARED, visit_pending_entry, &pending);
+	overflow_for_each_pending(visit, argument);
 }
 
 typedef struct FindState
@@ -408,18 +404,18 @@ typedef struct FindState
 static void
 find_database(Oid database, void *argument)
 {
-	FindState *state = argument;
+	FindState *find = argument;
 
-	state->is_found = state->is_found || state->database == database;
+	find->is_found = find->is_found || find->database == database;
 }
 
 bool
 meter_has_pending(Oid database)
 {
-	FindState state = {.database = database};
+	FindState find = {.database = database};
 
-	meter_for_each_pending(find_database, &state);
-	return state.is_found;
+	meter_for_each_pending(find_database, &find);
+	return find.is_found;
 }
 
 MeterCapacity
@@ -428,14 +424,45 @@ meter_capacity(void)
 	return (MeterCapacity){
 		.used = shared_table_entry_count(&entries),
 		.limit = setting_max_tenants,
-		.refused = pg_atomic_read_u64(refused_count) + shared_table_refused_count(&entries),
+		.evicted = pg_atomic_read_u64(&state->evicted),
+		.overflow = pg_atomic_read_u64(&state->overflow),
+		.refused = pg_atomic_read_u64(&state->refused) + shared_table_refused_count(&entries),
 	};
+}
+
+/* As the server stops: what is not in the tables is kept in a file. */
+static void
+save_entry(void *pointer, void *argument)
+{
+	static MeterDelta delta;
+	MeterEntry *entry = pointer;
+
+	if (is_flushed(entry))
+		return;
+	delta.key = entry->key;
+	delta.bucket_count = 0;
+	for (int i = 0; i < METER_COUNTERS; i++)
+		delta.counts.value[i] =
+			pg_atomic_read_u64(&entry->total[i]) - pg_atomic_read_u64(&entry->flushed[i]);
+	for (int i = 0; i < LATENCY_BUCKETS; i++)
+	{
+		uint32 count = pg_atomic_read_u32(&entry->latencies[i]);
+
+		if (count > 0)
+			delta.buckets[delta.bucket_count++] = (MeterBucket){.count = count, .bucket = i};
+	}
+	overflow_save(&delta);
+}
+
+void
+meter_entry_save(void)
+{
+	shared_table_scan(&entries, LW_SHARED, save_entry, NULL);
 }
 
 void
 meter_entry_init(void)
 {
 	shared_table_register(&entries);
-	shmem_register(&slots_part);
-	shmem_register(&refused_part);
+	shmem_register(&state_part);
 }

@@ -13,8 +13,17 @@
 #define LATENCY_ERROR 0.02
 #define LATENCY_BUCKETS 551 /* to an hour; what is longer is in the last */
 
+typedef struct MeterBucket
+{
+	uint32 count;
+	uint16 bucket;
+} MeterBucket;
+
+/* Fill the table of short latencies; in the postmaster. */
+extern void latency_init(void);
+
 extern int latency_bucket(uint64 us);
 extern double latency_value(int bucket); /* microseconds */
 
 /* The value below which a share q of the observations lies; 0 where there are none. */
-extern double latency_quantile(const uint32 *counts, double q);
+extern double latency_quantile(const uint64 *counts, double q);

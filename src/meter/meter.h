@@ -6,113 +6,132 @@
 
 #include "postgres.h"
 
+#include "catalog/extension.h"
+#include "core/settings.h"
+#include "meter/counter.h"
+
 #include "access/xact.h"
+#include "executor/execdesc.h"
 #include "nodes/nodes.h"
+#include "parser/parse_node.h"
+#include "tcop/pquery.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* The counters of one tenant, in the order of METER_COLUMNS. */
-typedef enum MeterCounter
-{
-	METER_SELECTS,
-	METER_INSERTS,
-	METER_UPDATES,
-	METER_DELETES,
-	METER_MERGES,
-	METER_UTILITIES,
-	METER_ROWS,
-	METER_ELAPSED_US,
-	METER_CPU_US,
-	METER_BLOCKS_HIT,
-	METER_BLOCKS_READ,
-	METER_BLOCKS_DIRTIED,
-	METER_BLOCKS_WRITTEN,
-	METER_LOCAL_BLOCKS_READ,
-	METER_LOCAL_BLOCKS_WRITTEN,
-	METER_TEMP_BLOCKS_READ,
-	METER_TEMP_BLOCKS_WRITTEN,
-	METER_WAL_RECORDS,
-	METER_WAL_BYTES,
-	METER_COMMITS,
-	METER_ROLLBACKS,
-	METER_PLANNING_US,
-	METER_IO_US, /* 0 where track_io_timing is off */
-	METER_COUNTERS
-} MeterCounter;
+/*
+ * The hot path (statement.c): the hook floor says what happens at nesting level 0.
+ *
+ * What a session counts itself is the sum since it began.  It goes to the tenant of a
+ * transaction when that ends, with whatever else the process used since the end before.
+ */
+extern uint64 meter_own[METER_OWN_COUNTERS];
 
-/* Their columns in tenancy.usage_hour, each wrapped in X, with S between them. */
-#define METER_COLUMNS(X, S)                                                                        \
-	X("selects")                                                                                   \
-	S X("inserts") S X("updates") S X("deletes") S X("merges") S X("utilities") S X("rows")        \
-		S X("elapsed_us") S X("cpu_us") S X("blocks_hit") S X("blocks_read") S X("blocks_dirtied") \
-			S X("blocks_written") S X("local_blocks_read") S X("local_blocks_written")             \
-				S X("temp_blocks_read") S X("temp_blocks_written") S X("wal_records")              \
-					S X("wal_bytes") S X("commits") S X("rollbacks") S X("planning_us")            \
-						S X("io_us")
+/* Has something been counted in this transaction, and so must be settled at its end? */
+extern bool meter_is_open;
+extern bool meter_open(void);
 
-typedef struct MeterCounts
+/* Has the session begun to count, and nothing happened since that could keep it from it? */
+extern bool meter_is_begun;
+extern uint64 meter_bytes_sent;  /* by this session: wire.c */
+extern uint64 meter_sent_before; /* the transaction began */
+
+/* May this session count now?  Client sessions alone do, where the extension is. */
+static inline bool
+meter_is_on(void)
 {
-	uint64 value[METER_COUNTERS];
-} MeterCounts;
+	if (likely(meter_is_open))
+		return setting_metering != METERING_OFF;
+	if (setting_metering == METERING_OFF)
+		return false;
+	if (likely(meter_is_begun && extension_is_ready()))
+	{
+		meter_sent_before = meter_bytes_sent;
+		meter_is_open = true;
+		return true;
+	}
+	return meter_open();
+}
 
 /*
- * The hook floor brackets what it runs at nesting level 0.  meter_begin() returns false
- * where nothing is to be counted; meter_end() is then not called.  Between the two a
- * statement that the client sent is counted once, by its kind: meter_is_client_statement()
- * tells it from what the server runs for itself outside of a portal (functions that
- * the planner evaluates, input functions of parameters, deferred triggers).
+ * A statement that the client sent is counted once, by its kind.  This tells it from what
+ * the server runs for itself outside of a portal: functions that the planner evaluates,
+ * input functions of parameters, deferred triggers.
  */
-extern bool meter_begin(void);
-extern bool meter_begin_untimed(void); /* what it takes is no elapsed time */
-extern bool meter_is_client_statement(void);
-extern void meter_count_query(CmdType kind);
-extern void meter_count_utility(void);
-extern void meter_end(uint64 rows);
+static inline bool
+meter_is_client_statement(void)
+{
+	return ActivePortal != NULL;
+}
 
-/* The statement of the client is done, after all its brackets; it took so long. */
+extern void meter_count_query(const QueryDesc *query);
+extern void meter_count_utility(void);
+
+/* Around what takes time; the second is left out where an error ends the transaction. */
+extern void meter_start_clock(void);
+extern void meter_stop_clock(void);
+
+/* The statement of the client is done, after all its brackets: a latency. */
 extern void meter_note_latency(void);
+
+/* Still running, after a bracket: what memory has it? */
+extern void meter_note_memory(const QueryDesc *query);
+
+/* What the server compiled for a query that ends, at any level. */
+extern void meter_note_jit(const QueryDesc *query);
+
+/* Around a utility statement: the time, and what COPY read from the client. */
+extern void meter_begin_utility(void);
+extern void meter_end_utility(bool copies_in);
 
 /* Around the planner, where a statement of the client is planned. */
 extern bool meter_begin_planning(void);
 extern void meter_end_planning(void);
+
 extern void meter_transaction_event(XactEvent event);
 extern void meter_flush_transaction_event(XactEvent event);
 extern void meter_flush_subtransaction_event(SubXactEvent event, SubTransactionId self,
 											 SubTransactionId parent);
 
+/* Bytes that this session has received (wire.c). */
+extern void meter_note_parse(const ParseState *state);
+extern void meter_note_statement_text(void);
+extern uint64 meter_parameter_bytes(ParamListInfo parameters);
+
+/* The extension is gone: what this session counts from here on is nobody's. */
+extern void meter_end_session(void);
+
 /* The extension of this oid is being dropped: its counts are forgotten at commit. */
 extern void meter_note_dropped(Oid extension);
-
-/*
- * Into the slot of this backend: what a transaction of the tenant used.  Never raises
- * once meter_slot_prepare() was called.
- */
-extern void meter_slot_prepare(void);
-extern void meter_slot_add(const pg_uuid_t *tenant, const MeterCounts *counts);
-
-/* The same for latencies, as buckets of the histogram (latency.h). */
-#define METER_PENDING_LATENCIES 32
-extern void meter_slot_add_latencies(const pg_uuid_t *tenant, const uint16 *buckets, int count);
 
 /* What is counted so far, from all backends, into the shared entries of a database. */
 extern void meter_collect(Oid database);
 
+/* Look which sessions wait for a lock now; each has waited for so long since the last look. */
+extern void meter_sample_waits(int64 interval_us);
+
 typedef struct MeterTotals
 {
 	pg_uuid_t tenant;
-	MeterCounts total;   /* since the server started */
-	MeterCounts flushed; /* of those, what is in the tables */
+	MeterCounts total;    /* since the server started, or the entry was evicted */
+	MeterCounts flushed;  /* of those, what is in the tables */
+	uint64 memory_peak;   /* since it was flushed */
+	uint64 memory_record; /* since the server started */
 } MeterTotals;
 
 /* The entries of a database, palloc'd. */
 extern MeterTotals *meter_read(Oid database, int *count);
-extern void meter_set_flushed(Oid database, const pg_uuid_t *tenant, const MeterCounts *flushed);
+extern void meter_set_flushed(Oid database, const MeterTotals *written);
 
-/* Visit the histogram of every tenant of a database. */
-extern void meter_read_latencies(Oid database,
-								 void (*visit)(const pg_uuid_t *tenant, const uint32 *counts,
-											   void *state),
-								 void *state);
+/* Latencies that are not in the tables yet, as pairs of a bucket and a count; palloc'd. */
+typedef struct MeterLatencies
+{
+	pg_uuid_t tenant;
+	int count;
+	struct MeterBucket *buckets;
+} MeterLatencies;
+
+extern MeterLatencies *meter_read_latencies(Oid database, int *count);
+extern void meter_set_latencies_flushed(Oid database, const MeterLatencies *written);
 
 /* May the current user read the counters of all tenants? */
 extern bool meter_may_read_all(void);
@@ -126,17 +145,19 @@ extern bool meter_has_pending(Oid database);
 /* Visit every database that has; the visitor may not allocate or take a lock. */
 extern void meter_for_each_pending(void (*visit)(Oid database, void *state), void *state);
 
-/* Entries in use, entries there is room for, and how often there was none. */
+/* How full the memory of metering is. */
 typedef struct MeterCapacity
 {
 	int64 used;
 	int64 limit;
-	int64 refused;
+	int64 evicted;  /* entries that made room, all that they held being in tables */
+	int64 overflow; /* records that went to a file, for want of room */
+	int64 refused;  /* records that went to no tenant, for the file failed too */
 } MeterCapacity;
 
 extern MeterCapacity meter_capacity(void);
 
-/* Move counters to tenancy.usage_hour; how many tenants had any.  In a transaction. */
+/* Move counters to the tables; how many tenants had any.  In a transaction. */
 extern int64 meter_flush(void);
 
 /* Measure the storage of the schemas of the tenants measured least recently; how many were. */
@@ -148,6 +169,9 @@ extern int64 meter_measure_storage_of(const pg_uuid_t *tenants, int count);
 /* Estimate that of all tenants without a schema, from shared tables; how many there are. */
 extern int64 meter_measure_shared_storage(void);
 
+/* Before writing to tables by time: one writer at a time per database, to the transaction's end. */
+extern void meter_lock_hours(void);
+
 /* The start of the hour of a time, in UTC. */
 extern TimestampTz meter_hour_of(TimestampTz time);
 
@@ -155,4 +179,8 @@ extern TimestampTz meter_hour_of(TimestampTz time);
 extern void meter_init(void);
 extern void meter_entry_init(void);
 extern void meter_flush_init(void);
+extern void meter_overflow_init(void);
+extern void meter_partition_init(void);
+extern void meter_slot_init(void);
 extern void meter_storage_init(void);
+extern void meter_wire_init(void);

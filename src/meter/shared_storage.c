@@ -12,6 +12,7 @@
 #include "catalog/gate.h"
 #include "core/clock.h"
 #include "meter/meter.h"
+#include "meter/partition.h"
 
 #include "access/heapam.h"
 #include "access/table.h"
@@ -44,10 +45,10 @@ GATE_STATEMENT(
 	"    SELECT m.id, m.bytes, $3 FROM measured m ORDER BY m.id"
 	"    ON CONFLICT (tenant_id) DO UPDATE SET bytes = excluded.bytes,"
 	"                                          measured_at = excluded.measured_at)"
-	" INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, storage_bytes)"
-	" SELECT m.id, $4, m.bytes FROM measured m ORDER BY m.id"
-	" ON CONFLICT (tenant_id, hour) DO UPDATE"
-	"    SET storage_bytes = greatest(h.storage_bytes, excluded.storage_bytes)",
+	" MERGE INTO tenancy.usage_hour AS h USING measured AS m"
+	"    ON h.tenant_id = m.id AND h.hour = $4"
+	"  WHEN MATCHED THEN UPDATE SET storage_bytes = greatest(h.storage_bytes, m.bytes)"
+	"  WHEN NOT MATCHED THEN INSERT (tenant_id, hour, storage_bytes) VALUES (m.id, $4, m.bytes)",
 	UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 
 typedef struct Share
@@ -174,6 +175,8 @@ meter_measure_shared_storage(void)
 		bytes[count++] = (int64) share->bytes;
 	}
 	hash_destroy(shares);
+	meter_lock_hours();
+	partition_ensure(USAGE_HOUR, now);
 	return gate_run(&shared_storage_keep, EXPECT_ANY, gate_uuid_array(tenants, count),
 					gate_int64_array(bytes, count), gate_timestamptz(now),
 					gate_timestamptz(meter_hour_of(now)))

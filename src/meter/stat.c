@@ -34,7 +34,7 @@ meter_may_read_all(void)
 	return false;
 }
 
-/* tenancy.tenant_stat_read() → TABLE(tenant_id uuid, counters bigint) */
+/* tenancy.tenant_stat_read() → TABLE(tenant_id uuid, counters bigint …, memory_bytes bigint) */
 TENANCY_FUNCTION(tenant_stat_read)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -48,26 +48,28 @@ TENANCY_FUNCTION(tenant_stat_read)
 	totals = meter_read(MyDatabaseId, &count);
 	for (int i = 0; i < count; i++)
 	{
-		Datum values[1 + METER_COUNTERS];
-		bool nulls[1 + METER_COUNTERS] = {false};
+		Datum values[2 + METER_COUNTERS];
+		bool nulls[2 + METER_COUNTERS] = {false};
 
 		if (!sees_all && (tenant == NULL || !id_equal(tenant, &totals[i].tenant)))
 			continue;
 		values[0] = UUIDPGetDatum(&totals[i].tenant);
 		for (int c = 0; c < METER_COUNTERS; c++)
 			values[1 + c] = Int64GetDatum((int64) totals[i].total.value[c]);
+		values[1 + METER_COUNTERS] = Int64GetDatum((int64) totals[i].memory_record);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }
 
-/* tenancy.meter_read() → (used bigint, capacity bigint, refused bigint) */
+/* tenancy.meter_read() → (used, capacity, evicted, overflow, refused bigint) */
 TENANCY_FUNCTION(meter_read)
 {
 	MeterCapacity capacity = meter_capacity();
-	Datum values[3] = {Int64GetDatum(capacity.used), Int64GetDatum(capacity.limit),
+	Datum values[5] = {Int64GetDatum(capacity.used), Int64GetDatum(capacity.limit),
+					   Int64GetDatum(capacity.evicted), Int64GetDatum(capacity.overflow),
 					   Int64GetDatum(capacity.refused)};
-	bool nulls[3] = {false};
+	bool nulls[5] = {false};
 	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)

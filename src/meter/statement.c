@@ -2,176 +2,252 @@
  * meter/statement.c
  *		Counting what statements use: the hot path.
  *
- * A statement adds to variables of its backend.  At the end of the transaction, when
- * its tenant is known, they go to the backend's slot in shared memory (entry.c).
+ * A statement adds to variables of its backend.  At the end of the transaction, when its
+ * tenant is known, they are published (slot.c), with the blocks and the WAL that the server
+ * has counted for the process meanwhile: so what is used between two ends, by parsing,
+ * planning, triggers and the commit itself, belongs to the tenant of the transaction that
+ * ends, whether it succeeds or fails.
  *
- * The clock is read twice a bracket, without a system call; not where an executor starts, as
- * pg_stat_statements does not either.  CPU time costs one, so it
- * is read at the end of a transaction when CPU_READING_INTERVAL_US have passed since it
- * was read, or when the tenant is another than before; what passed since the last
- * reading belongs to the tenant of the transaction that ends.  Blocks and WAL of
- * parallel workers are added to those of the leader by the server; their CPU time is
- * added here, by each worker as it ends.
+ * The clock is read twice a statement, without a system call.  CPU time costs one, so it is
+ * read at the end of a transaction when CPU_READING_INTERVAL_NS have passed since it was
+ * read, or when the tenant is another than before; what passed since the last reading belongs
+ * to the tenant of the transaction that ends.  Blocks and WAL of parallel workers are added
+ * to those of the leader by the server; their CPU time is added here, by each worker as it
+ * ends.  What connecting used is that of the login's tenant, or of none.
  *
- * No locks but that of entry.c.  Nothing here survives a crash: see flush.c.
+ * No locks but those of slot.c and entry.c.  Nothing here survives a crash: see flush.c.
  */
 #include "postgres.h"
 
 #include "catalog/extension.h"
 #include "context/context.h"
+#include "context/login.h"
 #include "core/compat.h"
 #include "core/id.h"
 #include "core/settings.h"
 #include "meter/latency.h"
 #include "meter/meter.h"
+#include "meter/slot.h"
 
 #include <time.h>
 
 #include "access/xlog.h"
+#include "commands/progress.h"
 #include "executor/instrument.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "tcop/pquery.h"
+#include "storage/ipc.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
 
-#define CPU_READING_INTERVAL_US 1000
+#define NS_PER_SECOND UINT64CONST(1000000000)
+#define CPU_READING_INTERVAL_NS UINT64CONST(1000000)
+
+/* What takes less time has no memory worth looking at. */
+#define MEMORY_READING_NS UINT64CONST(1000000)
+
+/* More than a transaction of these are added to the slot on the way. */
+#define PENDING_LATENCIES 32
 
 static const pg_uuid_t no_tenant = {{0}};
 
-/* What runs at level 0. */
-static struct
-{
-	bool is_running;
-	bool is_timed;
-	instr_time start;
-	BufferUsage buffers;
-	WalUsage wal;
-} running;
+uint64 meter_own[METER_OWN_COUNTERS];
+uint64 meter_sent_before = 0;
+bool meter_is_open = false;
+bool meter_is_begun = false;
 
-/* The sum of the transaction so far. */
-static struct
-{
-	bool is_used;
-	MeterCounts counts;
-} pending;
+/* What runs at level 0. */
+static bool is_running = false;
+static bool is_utility = false;
+static uint64 started_ns;
+
+static uint64 elapsed_ns = 0; /* since the process began */
 
 /* How long the statement of the client took so far, and those of the transaction that are done. */
-static uint64 statement_us = 0;
-static uint16 latencies[METER_PENDING_LATENCIES];
+static uint64 statement_ns = 0;
+static uint16 latencies[PENDING_LATENCIES];
 static int latency_count = 0;
 
-static uint64 cpu_read_us = 0; /* the process's CPU time at the last reading */
-static instr_time cpu_read_at; /* zero before the first */
-static instr_time last_end;
-static pg_uuid_t last_tenant;
+static uint64 memory_peak = 0; /* of the transaction */
+static uint64 cpu_read_at_ns = 0;
+static uint64 last_stop_ns;
 
-static uint64
-read_cpu_us(void)
+/* Transactions have passed that were not metered. */
+static bool was_off = false;
+
+static inline uint64
+read_clock_ns(void)
 {
 	struct timespec now;
 
-	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) != 0)
-		return cpu_read_us;
-	return (uint64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64) now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 }
 
 static void
-start_counting(void)
+read_cpu(void)
 {
-	running.buffers = pgBufferUsage;
-	running.wal = pgWalUsage;
-	if (running.is_timed)
-		INSTR_TIME_SET_CURRENT(running.start);
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) == 0)
+		meter_own[METER_CPU_US] = (uint64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
 }
 
 static void
-stop_counting(void)
+fill_own(void)
 {
-	uint64 *value = pending.counts.value;
-	const BufferUsage *before = &running.buffers;
-	instr_time elapsed;
-
-	if (running.is_timed)
-	{
-		INSTR_TIME_SET_CURRENT(last_end);
-		elapsed = last_end;
-		INSTR_TIME_SUBTRACT(elapsed, running.start);
-		value[METER_ELAPSED_US] += INSTR_TIME_GET_MICROSEC(elapsed);
-		statement_us += INSTR_TIME_GET_MICROSEC(elapsed);
-	}
-	value[METER_BLOCKS_HIT] += pgBufferUsage.shared_blks_hit - before->shared_blks_hit;
-	value[METER_BLOCKS_READ] += pgBufferUsage.shared_blks_read - before->shared_blks_read;
-	value[METER_BLOCKS_DIRTIED] += pgBufferUsage.shared_blks_dirtied - before->shared_blks_dirtied;
-	value[METER_BLOCKS_WRITTEN] += pgBufferUsage.shared_blks_written - before->shared_blks_written;
-	value[METER_LOCAL_BLOCKS_READ] += pgBufferUsage.local_blks_read - before->local_blks_read;
-	value[METER_LOCAL_BLOCKS_WRITTEN] +=
-		pgBufferUsage.local_blks_written - before->local_blks_written;
-	value[METER_TEMP_BLOCKS_READ] += pgBufferUsage.temp_blks_read - before->temp_blks_read;
-	value[METER_TEMP_BLOCKS_WRITTEN] += pgBufferUsage.temp_blks_written - before->temp_blks_written;
-	elapsed = compat_block_time(&pgBufferUsage);
-	INSTR_TIME_SUBTRACT(elapsed, compat_block_time(before));
-	value[METER_IO_US] += INSTR_TIME_GET_MICROSEC(elapsed);
-	value[METER_WAL_RECORDS] += pgWalUsage.wal_records - running.wal.wal_records;
-	value[METER_WAL_BYTES] += pgWalUsage.wal_bytes - running.wal.wal_bytes;
+	meter_own[METER_ELAPSED_US] = elapsed_ns / 1000;
+	meter_own[METER_BYTES_SENT] = meter_bytes_sent;
 }
 
-static bool
-begin(bool is_timed)
+/* Is the slot in use? */
+static bool has_begun = false;
+
+static void
+at_exit(int code, Datum argument)
+{
+	if (!has_begun)
+		return;
+	if (setting_metering == METERING_FULL)
+		read_cpu();
+	fill_own();
+	meter_slot_end();
+}
+
+/* The first statement of the session. */
+static void
+begin_session(void)
+{
+	static bool is_registered = false;
+	const pg_uuid_t *login = login_tenant();
+
+	/* Not before_shmem_exit: the transaction that a FATAL error ends is still to come. */
+	if (!is_registered)
+		on_shmem_exit(at_exit, (Datum) 0);
+	is_registered = true;
+	read_cpu();
+	fill_own();
+	meter_slot_begin(login != NULL ? login : &no_tenant);
+}
+
+bool
+meter_open(void)
 {
 	/* Client sessions alone: neither autovacuum nor our own workers count for a tenant. */
-	if (setting_metering == METERING_OFF || MyBackendType != B_BACKEND || !extension_is_ready() ||
-		RecoveryInProgress())
+	if (MyBackendType != B_BACKEND || !extension_is_ready() || RecoveryInProgress())
+	{
+		was_off = true;
+		meter_is_begun = false;
 		return false;
-
-	meter_slot_prepare();
-	pending.is_used = true;
-	running.is_running = true;
-	running.is_timed = is_timed;
-	start_counting();
+	}
+	if (unlikely(!has_begun))
+		begin_session();
+	else if (unlikely(was_off))
+	{
+		read_cpu();
+		meter_slot_skip();
+	}
+	has_begun = meter_is_begun = true;
+	was_off = false;
+	meter_sent_before = meter_bytes_sent;
+	meter_is_open = true;
 	return true;
 }
 
-bool
-meter_begin(void)
+void
+meter_end_session(void)
 {
-	return begin(true);
-}
-
-bool
-meter_begin_untimed(void)
-{
-	return begin(false);
-}
-
-bool
-meter_is_client_statement(void)
-{
-	return ActivePortal != NULL;
+	if (has_begun)
+		meter_slot_discard();
+	has_begun = meter_is_begun = meter_is_open = false;
 }
 
 void
-meter_count_query(CmdType kind)
+meter_start_clock(void)
+{
+	is_running = true;
+	started_ns = read_clock_ns();
+}
+
+void
+meter_stop_clock(void)
+{
+	uint64 now = read_clock_ns();
+
+	is_running = false;
+	elapsed_ns += now - started_ns;
+	statement_ns += now - started_ns;
+	last_stop_ns = now;
+}
+
+void
+meter_count_query(const QueryDesc *query)
 {
 	static const MeterCounter counters[] = {
 		[CMD_SELECT] = METER_SELECTS, [CMD_INSERT] = METER_INSERTS, [CMD_UPDATE] = METER_UPDATES,
 		[CMD_DELETE] = METER_DELETES, [CMD_MERGE] = METER_MERGES,
 	};
 
-	if (likely(kind != CMD_UNKNOWN && kind < lengthof(counters)))
-		pending.counts.value[counters[kind]]++;
+	if (likely(query->operation != CMD_UNKNOWN && query->operation < lengthof(counters)))
+		meter_own[counters[query->operation]]++;
+	if (query->params != NULL)
+		meter_own[METER_BYTES_RECEIVED] += meter_parameter_bytes(query->params);
+	meter_note_statement_text();
 }
 
 void
 meter_count_utility(void)
 {
-	pending.counts.value[METER_UTILITIES]++;
+	meter_own[METER_UTILITIES]++;
+	meter_note_statement_text();
 }
 
 void
-meter_end(uint64 rows)
+meter_begin_utility(void)
 {
-	stop_counting();
-	running.is_running = false;
-	pending.counts.value[METER_ROWS] += rows;
+	is_utility = true;
+	meter_start_clock();
+}
+
+void
+meter_end_utility(bool copies_in)
+{
+	is_utility = false;
+	meter_stop_clock();
+	/* COPY says how far it got, and the last word stays where it said so. */
+	if (copies_in && MyBEEntry != NULL)
+		meter_own[METER_BYTES_RECEIVED] +=
+			MyBEEntry->st_progress_param[PROGRESS_COPY_BYTES_PROCESSED];
+}
+
+void
+meter_note_memory(const QueryDesc *query)
+{
+	if (statement_ns >= MEMORY_READING_NS)
+		memory_peak =
+			Max(memory_peak, MemoryContextMemAllocated(query->estate->es_query_cxt, true));
+}
+
+static void
+add_jit(const JitInstrumentation *instrumentation)
+{
+	instr_time time = instrumentation->generation_counter;
+
+	INSTR_TIME_ADD(time, instrumentation->inlining_counter);
+	INSTR_TIME_ADD(time, instrumentation->optimization_counter);
+	INSTR_TIME_ADD(time, instrumentation->emission_counter);
+	meter_own[METER_JIT_FUNCTIONS] += instrumentation->created_functions;
+	meter_own[METER_JIT_US] += INSTR_TIME_GET_MICROSEC(time);
+}
+
+void
+meter_note_jit(const QueryDesc *query)
+{
+	if (query->estate->es_jit != NULL)
+		add_jit(&query->estate->es_jit->instr);
+	if (query->estate->es_jit_worker_instr != NULL)
+		add_jit(query->estate->es_jit_worker_instr);
 }
 
 static const pg_uuid_t *
@@ -185,39 +261,34 @@ attributed(void)
 void
 meter_note_latency(void)
 {
-	if (latency_count == METER_PENDING_LATENCIES)
+	if (latency_count == PENDING_LATENCIES)
 	{
 		/* A long transaction: whose it is so far. */
-		meter_slot_add_latencies(attributed(), latencies, latency_count);
+		meter_slot_publish_latencies(attributed(), latencies, latency_count);
 		latency_count = 0;
 	}
-	latencies[latency_count++] = latency_bucket(statement_us);
-	statement_us = 0;
+	latencies[latency_count++] = latency_bucket(statement_ns / 1000);
+	statement_ns = 0;
 }
 
 /* A function that the planner evaluates may plan again, within; an error leaves the flag. */
 static bool is_planning = false;
-static instr_time planning_start;
+static uint64 planning_start_ns;
 
 bool
 meter_begin_planning(void)
 {
-	if (setting_metering == METERING_OFF || MyBackendType != B_BACKEND || running.is_running ||
-		is_planning)
+	if (setting_metering == METERING_OFF || MyBackendType != B_BACKEND || is_running || is_planning)
 		return false;
 	is_planning = true;
-	INSTR_TIME_SET_CURRENT(planning_start);
+	planning_start_ns = read_clock_ns();
 	return true;
 }
 
 void
 meter_end_planning(void)
 {
-	instr_time elapsed;
-
-	INSTR_TIME_SET_CURRENT(elapsed);
-	INSTR_TIME_SUBTRACT(elapsed, planning_start);
-	pending.counts.value[METER_PLANNING_US] += INSTR_TIME_GET_MICROSEC(elapsed);
+	meter_own[METER_PLANNING_US] += (read_clock_ns() - planning_start_ns) / 1000;
 	is_planning = false;
 }
 
@@ -225,42 +296,72 @@ meter_end_planning(void)
 static void
 settle(XactEvent event)
 {
-	const pg_uuid_t *tenant = attributed();
-	instr_time since = last_end;
+	bool is_plain = context_is_plain();
+	const pg_uuid_t *tenant = is_plain ? &no_tenant : attributed();
+	const pg_uuid_t *login;
+	bool is_other = !(is_plain && meter_slot_is_nobodys) && !meter_slot_is_of(tenant);
 
-	INSTR_TIME_SUBTRACT(since, cpu_read_at);
+	if (unlikely(is_other))
+		meter_slot_amend(METER_BYTES_SENT, meter_sent_before);
 	if (setting_metering == METERING_FULL &&
-		(INSTR_TIME_GET_MICROSEC(since) >= CPU_READING_INTERVAL_US ||
-		 !id_equal(tenant, &last_tenant)))
+		(is_other || last_stop_ns - cpu_read_at_ns >= CPU_READING_INTERVAL_NS))
 	{
-		uint64 cpu = read_cpu_us();
-
-		pending.counts.value[METER_CPU_US] += cpu - cpu_read_us;
-		cpu_read_us = cpu;
-		cpu_read_at = last_end;
+		read_cpu();
+		cpu_read_at_ns = last_stop_ns;
 	}
-	last_tenant = *tenant;
-	pending.counts.value[event == XACT_EVENT_ABORT ? METER_ROLLBACKS : METER_COMMITS]++;
-	meter_slot_add(tenant, &pending.counts);
-	if (latency_count > 0)
-		meter_slot_add_latencies(tenant, latencies, latency_count);
+	meter_own[event == XACT_EVENT_ABORT ? METER_ROLLBACKS : METER_COMMITS]++;
+	fill_own();
+	if (unlikely(is_other))
+		meter_slot_turn_to(tenant);
+	meter_slot_publish(latencies, latency_count);
 	latency_count = 0;
-	statement_us = 0;
-	memset(&pending, 0, sizeof(pending));
+	statement_ns = 0;
+	if (unlikely(memory_peak > 0))
+	{
+		meter_entry_note_memory(tenant, memory_peak);
+		memory_peak = 0;
+	}
+	if (likely(is_plain && meter_slot_is_nobodys))
+		return;
+	login = login_tenant();
+	if (unlikely(!meter_slot_is_connection_of(login != NULL ? login : &no_tenant)))
+		meter_slot_set_connection(login != NULL ? login : &no_tenant);
+}
+
+static void
+end_transaction(XactEvent event)
+{
+	bool goes_on = is_running && is_utility;
+
+	meter_is_open = false;
+	is_planning = false;
+
+	/* A procedure may end a transaction in the middle of its statement; an error ends both. */
+	if (is_running)
+		meter_stop_clock();
+	settle(event);
+	if (goes_on)
+	{
+		meter_is_open = true;
+		meter_sent_before = meter_bytes_sent;
+		meter_start_clock();
+	}
 }
 
 /* A parallel worker is a process of its own and lives for one query: all its CPU time is that. */
 static void
 settle_parallel_worker(void)
 {
-	MeterCounts counts = {0};
+	static MeterDelta delta;
 
 	if (setting_metering != METERING_FULL || !extension_is_ready())
 		return;
-	meter_slot_prepare();
 	(void) context_tenant(); /* reads that of the leader */
-	counts.value[METER_CPU_US] = read_cpu_us();
-	meter_slot_add(attributed(), &counts);
+	read_cpu();
+	delta.key.database = MyDatabaseId;
+	delta.key.tenant = *attributed();
+	delta.counts.value[METER_CPU_US] = meter_own[METER_CPU_US];
+	meter_entry_add(&delta);
 }
 
 void
@@ -271,18 +372,16 @@ meter_transaction_event(XactEvent event)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			is_planning = false;
-			if (!pending.is_used)
-				break;
-
-			/* A procedure may end a transaction in the middle of its statement. */
-			if (running.is_running)
-				stop_counting();
-			settle(event);
-			if (running.is_running)
+			if (likely(meter_is_open))
+				end_transaction(event);
+			else
 			{
-				pending.is_used = true;
-				start_counting();
+				is_planning = false;
+				if (setting_metering == METERING_OFF)
+				{
+					was_off = true;
+					meter_is_begun = false;
+				}
 			}
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -299,7 +398,12 @@ meter_transaction_event(XactEvent event)
 void
 meter_init(void)
 {
+	latency_init();
+	meter_slot_init();
 	meter_entry_init();
+	meter_overflow_init();
+	meter_wire_init();
 	meter_flush_init();
+	meter_partition_init();
 	meter_storage_init();
 }

@@ -15,6 +15,7 @@
 #include "core/function.h"
 #include "job/kind.h"
 #include "meter/meter.h"
+#include "meter/partition.h"
 
 #define TENANTS_PER_MEASUREMENT 100
 #define SECONDS_BETWEEN_MEASUREMENTS 300
@@ -39,10 +40,10 @@ GATE_STATEMENT(
 	"    SELECT m.id, m.bytes, $2 FROM measured m ORDER BY m.id"
 	"    ON CONFLICT (tenant_id) DO UPDATE SET bytes = excluded.bytes,"
 	"                                          measured_at = excluded.measured_at)"
-	" INSERT INTO tenancy.usage_hour AS h (tenant_id, hour, storage_bytes)"
-	" SELECT m.id, $3, m.bytes FROM measured m ORDER BY m.id"
-	" ON CONFLICT (tenant_id, hour) DO UPDATE"
-	"    SET storage_bytes = greatest(h.storage_bytes, excluded.storage_bytes)",
+	" MERGE INTO tenancy.usage_hour AS h USING measured AS m"
+	"    ON h.tenant_id = m.id AND h.hour = $3"
+	"  WHEN MATCHED THEN UPDATE SET storage_bytes = greatest(h.storage_bytes, m.bytes)"
+	"  WHEN NOT MATCHED THEN INSERT (tenant_id, hour, storage_bytes) VALUES (m.id, $3, m.bytes)",
 	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDARRAYOID);
 
 static int64
@@ -50,6 +51,8 @@ measure(int max_tenants, NullableDatum tenants)
 {
 	TimestampTz now = clock_now();
 
+	meter_lock_hours();
+	partition_ensure(USAGE_HOUR, now);
 	return gate_run(&storage_measure_next, EXPECT_ANY, gate_int32(max_tenants),
 					gate_timestamptz(now), gate_timestamptz(meter_hour_of(now)), tenants)
 		->count;

@@ -18,6 +18,7 @@
 #include "core/clock.h"
 #include "core/compat.h"
 #include "core/function.h"
+#include "core/transaction.h"
 #include "tenant/shared_table.h"
 
 #include "access/htup_details.h"
@@ -395,6 +396,7 @@ shared_table_note_dropped(Oid relid)
 		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	dropped = lappend_oid(dropped, relid);
+	transaction_watch();
 	MemoryContextSwitchTo(old);
 }
 

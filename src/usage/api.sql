@@ -84,14 +84,25 @@ CREATE OR REPLACE VIEW tenancy.usage_measurement AS
     SELECT h.tenant_id, m.metric, h.hour, m.quantity
       FROM tenancy.usage_hour h
      CROSS JOIN LATERAL (VALUES
-               ('statement.blocks_read',     h.blocks_read::numeric),
-               ('statement.calls',           h.calls::numeric),
-               ('statement.cpu_seconds',     h.cpu_us / 1000000.0),
-               ('statement.elapsed_seconds', h.elapsed_us / 1000000.0),
-               ('statement.rows',            h.rows::numeric),
-               ('statement.wal_bytes',       h.wal_bytes::numeric),
-               ('storage',                   h.storage_bytes / 1000000000.0),
-               ('storage.bytes',             h.storage_bytes::numeric)) AS m(metric, quantity)
+               ('statement.blocks_read',          h.blocks_read::numeric),
+               ('statement.bytes_received',       h.bytes_received::numeric),
+               ('statement.bytes_sent',           h.bytes_sent::numeric),
+               ('statement.calls',                h.calls::numeric),
+               ('statement.connection_seconds',   h.connection_us / 1000000.0),
+               ('statement.connections',          h.connections::numeric),
+               ('statement.cpu_seconds',          h.cpu_us / 1000000.0),
+               ('statement.elapsed_seconds',      h.elapsed_us / 1000000.0),
+               ('statement.io_seconds',           (h.io_us + h.temp_io_us) / 1000000.0),
+               ('statement.lock_wait_seconds',    h.lock_wait_us / 1000000.0),
+               ('statement.memory_bytes',         h.memory_bytes::numeric),
+               ('statement.planning_seconds',     h.planning_us / 1000000.0),
+               ('statement.rows',                 h.rows::numeric),
+               ('statement.rows_written',         h.rows_written::numeric),
+               ('statement.temp_blocks_written',  h.temp_blocks_written::numeric),
+               ('statement.transactions',         (h.commits + h.rollbacks)::numeric),
+               ('statement.wal_bytes',            h.wal_bytes::numeric),
+               ('storage',                        h.storage_bytes / 1000000000.0),
+               ('storage.bytes',                  h.storage_bytes::numeric)) AS m(metric, quantity)
      WHERE m.quantity IS NOT NULL;
 COMMENT ON VIEW tenancy.usage_measurement IS
 'What the server measured of each tenant, by metric and hour.';

@@ -37,19 +37,30 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.metric', 'WHERE NOT shipped'
 
 INSERT INTO tenancy.metric (name, unit, aggregation, carries_over, source, description, shipped, event)
 SELECT v.*, CASE v.source WHEN 'event' THEN v.name END FROM (VALUES
-    ('api_calls',                 'call',   'sum', false, 'event',     'calls of the product''s API', true),
-    ('custom_domains',            'domain', 'max', true,  'event',     'host names of the tenant''s own', true),
-    ('entities',                  'entity', 'max', true,  'event',     'entities in the catalog', true),
-    ('plugins',                   'plugin', 'max', true,  'event',     'plugins switched on', true),
-    ('statement.blocks_read',     'block',  'sum', false, 'statement', 'blocks read from outside shared buffers', true),
-    ('statement.calls',           'call',   'sum', false, 'statement', 'statements', true),
-    ('statement.cpu_seconds',     's',      'sum', false, 'statement', 'CPU time of the sessions', true),
-    ('statement.elapsed_seconds', 's',      'sum', false, 'statement', 'time in the executor', true),
-    ('statement.rows',            'row',    'sum', false, 'statement', 'rows returned or changed', true),
-    ('statement.wal_bytes',       'B',      'sum', false, 'statement', 'write-ahead log written', true),
-    ('storage',                   'GB',     'max', true,  'event',     'storage in units of 10^9 bytes: the tenant''s schemas, measured, or what the application reports', true),
-    ('storage.bytes',             'B',      'max', true,  'statement', 'storage of the tenant''s schemas, or its part of shared tables, measured', true),
-    ('users',                     'user',   'max', true,  'event',     'users with a seat', true)
+    ('api_calls',                     'call',        'sum', false, 'event',     'calls of the product''s API', true),
+    ('custom_domains',                'domain',      'max', true,  'event',     'host names of the tenant''s own', true),
+    ('entities',                      'entity',      'max', true,  'event',     'entities in the catalog', true),
+    ('plugins',                       'plugin',      'max', true,  'event',     'plugins switched on', true),
+    ('statement.blocks_read',         'block',       'sum', false, 'statement', 'blocks read from outside shared buffers', true),
+    ('statement.bytes_received',      'B',           'sum', false, 'statement', 'query texts, parameters and COPY data from clients', true),
+    ('statement.bytes_sent',          'B',           'sum', false, 'statement', 'messages to clients', true),
+    ('statement.calls',               'call',        'sum', false, 'statement', 'statements', true),
+    ('statement.connection_seconds',  's',           'sum', false, 'statement', 'how long sessions of bound logins lasted', true),
+    ('statement.connections',         'connection',  'sum', false, 'statement', 'sessions of bound logins', true),
+    ('statement.cpu_seconds',         's',           'sum', false, 'statement', 'CPU time of the sessions', true),
+    ('statement.elapsed_seconds',     's',           'sum', false, 'statement', 'time in the executor', true),
+    ('statement.io_seconds',          's',           'sum', false, 'statement', 'reading and writing of blocks and temporary files, where timed', true),
+    ('statement.lock_wait_seconds',   's',           'sum', false, 'statement', 'waiting for locks, sampled', true),
+    ('statement.memory_bytes',        'B',           'max', false, 'statement', 'the most memory of a statement', true),
+    ('statement.planning_seconds',    's',           'sum', false, 'statement', 'planning', true),
+    ('statement.rows',                'row',         'sum', false, 'statement', 'rows returned or changed', true),
+    ('statement.rows_written',        'row',         'sum', false, 'statement', 'rows written', true),
+    ('statement.temp_blocks_written', 'block',       'sum', false, 'statement', 'blocks written to temporary files', true),
+    ('statement.transactions',        'transaction', 'sum', false, 'statement', 'transactions, committed or rolled back', true),
+    ('statement.wal_bytes',           'B',           'sum', false, 'statement', 'write-ahead log written', true),
+    ('storage',                       'GB',          'max', true,  'event',     'storage in units of 10^9 bytes: the tenant''s schemas, measured, or what the application reports', true),
+    ('storage.bytes',                 'B',           'max', true,  'statement', 'storage of the tenant''s schemas, or its part of shared tables, measured', true),
+    ('users',                         'user',        'max', true,  'event',     'users with a seat', true)
 ) AS v(name, unit, aggregation, carries_over, source, description, shipped);
 
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE

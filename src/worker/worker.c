@@ -7,6 +7,7 @@
 #include "catalog/extension.h"
 #include "core/compat.h"
 #include "core/settings.h"
+#include "core/transaction.h"
 #include "job/queue.h"
 #include "job/schedule.h"
 #include "limit/resource.h"
@@ -280,13 +281,17 @@ worker_after_utility(Node *statement, Oid database, bool is_done)
 	}
 	directory_resume(database);
 	if (is_done && IsA(statement, CreatedbStmt))
+	{
 		new_database = get_database_oid(castNode(CreatedbStmt, statement)->dbname, true);
+		transaction_watch();
+	}
 }
 
 void
 worker_note_extension(void)
 {
 	extension_is_new = true;
+	transaction_watch();
 }
 
 /* Sometimes a database is looked at for nothing: after ROLLBACK TO, or of a copied template. */

@@ -81,6 +81,9 @@ SELECT is((SELECT cancelled_at FROM usage_cancel('acme', 's2')), (SELECT cancell
 SELECT is((SELECT count(*) FROM tenancy.usage_observation WHERE metric = 'seats'), 2::bigint, 'and is not observed');
 
 -- measured storage is a level like any other
+SET tenancy.test_clock = '2026-05-01 00:00+00';
+SELECT made FROM usage_partition_maintain() \g /dev/null
+RESET tenancy.test_clock;
 INSERT INTO tenancy.usage_hour (tenant_id, hour, storage_bytes) SELECT id, '2026-05-01 00:00+00', 3500000000 FROM tenancy.tenant WHERE slug = 'acme';
 SELECT usage_record('acme', 'storage', 2, 'st', '2026-05-01 12:00+00') \g /dev/null
 SELECT results_eq($$SELECT quantity::numeric(5,2) FROM usage_report('acme', '2026-04-30 00:00+00', '2026-05-04 00:00+00', 'storage', '1 day')$$,

@@ -13,7 +13,7 @@ use() { # use TENANT: some work of the tenant
 flushed="SELECT coalesce(sum(calls), 0) > 0 FROM tenancy.usage_hour h JOIN tenancy.tenant t ON t.id = h.tenant_id WHERE t.slug = 'acme'"
 
 is "$(sql "$launcher")" 1 "the launcher runs"
-wait_for 10 "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded'" 3
+wait_for 10 "SELECT count(DISTINCT kind) = (SELECT count(*) FROM tenancy.schedule) FROM tenancy.job_run WHERE state = 'succeeded'" t
 ok $? "CREATE EXTENSION is work: the schedule is run"
 sql "SELECT slug FROM tenant_create('acme', plan => 'starter', starts_at => '2026-01-01')" >/dev/null
 like "$(sql "SELECT every FROM schedule_set('billing.run', every => '1 second')")" 00:00:01 "schedule_set is heard of"

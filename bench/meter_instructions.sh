@@ -1,0 +1,116 @@
+#!/bin/bash
+# instructions added to a prepared select: pg_tenancy, pg_stat_statements and no library, by callgrind
+#
+# The server runs under valgrind; one backend serves RUNS prepared point reads, another three times
+# as many: the difference is what the reads took, without connecting, planning and filling caches.
+# It is repeatable to a few instructions, on any machine.  The ratio is bare / ours.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+runs=${RUNS:-1000}
+command -v valgrind >/dev/null || { echo "SKIP: valgrind is not installed (apt-get install valgrind)" >&2; exit 1; }
+
+structure="CREATE TABLE accounts AS SELECT g AS aid, 0 AS abalance, repeat('x', 84) AS filler
+	FROM generate_series(1, 100000) g; ALTER TABLE accounts ADD PRIMARY KEY (aid);
+	CREATE ROLE app LOGIN; GRANT SELECT ON accounts TO app"
+echo '\set aid random(1, 100000)
+SELECT abalance FROM accounts WHERE aid = :aid;' > "$bench_dir/select.sql"
+
+server_data=
+stop_valgrind() {
+	local pid
+	[ -n "$server_data" ] || return 0
+	pid=$(head -n 1 "$server_data/postmaster.pid" 2>/dev/null) || return 0
+	kill -INT "$pid"
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+	server_data=
+}
+trap 'stop_valgrind; bench_cleanup' EXIT
+
+# The server of a cluster again, under valgrind.
+start_valgrind() { # start_valgrind NAME
+	local home
+	home=$(cat "$bench_dir/$1/home")
+	"$top/test/cluster" stop "$bench_dir/$1" --keep
+	rm -rf "$home/callgrind"
+	mkdir "$home/callgrind"
+	chown --reference="$home/data" "$home/callgrind"
+	as_owner "$home/data" valgrind --tool=callgrind --callgrind-out-file="$home/callgrind/%p" \
+		"$(pg_config --bindir)/postgres" -D "$home/data" > "$home/valgrind.log" 2>&1 &
+	server_data=$home/data
+	for _ in $(seq 300); do
+		# every block is in memory before the first read that counts
+		on "$1" psql -Xqc "SELECT count(*) FROM accounts" -c "SET enable_seqscan = off" \
+			-c "SELECT count(aid) FROM accounts WHERE aid > 0" >/dev/null 2>&1 && sleep 3 && return
+		sleep 0.2
+	done
+	tail "$home/valgrind.log" >&2
+	exit 1
+}
+
+as_owner() { # as_owner FILE COMMAND...
+	local owner
+	owner=$(stat -c %U "$1")
+	shift
+	if [ "$(id -u)" -eq 0 ]; then
+		(cd / && exec setpriv --reuid "$owner" --regid "$(id -g "$owner")" --clear-groups "$@")
+	else
+		"$@"
+	fi
+}
+
+# What the backend of one client took for so many reads.
+instructions() { # instructions NAME ROLE READS
+	local home pid
+	home=$(cat "$bench_dir/$1/home")
+	rm -f "$home"/callgrind/*
+	on "$1" env PGUSER="$2" pgbench -n -M prepared --random-seed=1 -c 1 -t "$3" -f "$bench_dir/select.sql" app > /dev/null 2>&1
+	# The first file is pgbench's look at the server: the larger of both is the client's.
+	for _ in $(seq 100); do
+		pid=$(grep -h '^summary:' "$home"/callgrind/* 2>/dev/null | awk '$2 > m { m = $2 } END { print m }')
+		[ -n "$pid" ] && break
+		sleep 0.1
+	done
+	sleep 0.5
+	grep -h '^summary:' "$home"/callgrind/* | awk '$2 > m { m = $2 } END { print m }'
+}
+
+per_read() { # per_read NAME ROLE
+	local few many
+	few=$(instructions "$1" "$2" "$runs")
+	many=$(instructions "$1" "$2" $((3 * runs)))
+	echo $(((many - few) / (2 * runs)))
+}
+
+measure() { # measure NAME [options of test/cluster]
+	bench_cluster "$@" --set autovacuum=off --set jit=off --set max_connections=20
+}
+measure bare --no-library --no-extension
+measure stats --no-library --no-extension --preload pg_stat_statements
+measure loaded --set tenancy.workers=off
+for side in bare stats loaded; do
+	on $side psql -Xqc "$structure" -c "VACUUM ANALYZE"
+done
+on stats psql -Xqc "CREATE EXTENSION pg_stat_statements"
+
+count() { # count NAME ROLE LABEL
+	local n
+	n=$(per_read "$1" "$2")
+	[ -n "${bare_count:-}" ] || bare_count=$n
+	awk -v n="$n" -v b="$bare_count" -v l="$3" 'BEGIN { printf "%-34s %7d instructions a read, %+.2f %%\n", l, n, 100 * (n / b - 1) }'
+	last_count=$n
+}
+start_valgrind bare
+count bare app "no library"
+count bare app "no library, again"
+stop_valgrind
+start_valgrind stats
+count stats app "pg_stat_statements"
+stop_valgrind
+start_valgrind loaded
+for level in off counters full; do
+	on loaded psql -Xqc "ALTER SYSTEM SET tenancy.metering = '$level'" -c "SELECT pg_reload_conf()" >/dev/null
+	sleep 1
+	count loaded app "pg_tenancy, metering = $level"
+done
+stop_valgrind
+awk -v a="$bare_count" -v b="$last_count" 'BEGIN { printf "meter_instructions ratio=%.4f\n", a / b }'
