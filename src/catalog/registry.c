@@ -66,10 +66,10 @@ static Oid tenant_schema_relid;
 static Oid tenant_table_relid;
 
 /* A change of their rows moves the generation on. */
-static const char *const followed[] = {"tenant",     "tenant_schema", "tenant_login", "ceiling",
-									   "token_key",  "metric",        "plan",         "plan_price",
-									   "rate_limit", "quota_limit",   "quota",        "allocation",
-									   "usage_announcement"};
+static const char *const followed[] = {
+	"tenant", "tenant_schema", "tenant_login",      "ceiling",    "token_key",
+	"metric", "plan",          "plan_price",        "rate_limit", "quota_limit",
+	"quota",  "allocation",    "usage_announcement"};
 static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 

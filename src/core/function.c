@@ -106,9 +106,8 @@ required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name, int *co
 TimestampTz
 timestamptz_from_text(const char *text, const char *name)
 {
-	TimestampTz value = DatumGetTimestampTz(
-		DirectFunctionCall3(timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
-							Int32GetDatum(-1)));
+	TimestampTz value = DatumGetTimestampTz(DirectFunctionCall3(
+		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 
 	if (TIMESTAMP_NOT_FINITE(value))
 		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),

@@ -62,8 +62,8 @@ find_exponent(const char *code)
 {
 	for (int i = 0; i < lengthof(currencies); i++)
 	{
-		if (bsearch(code, currencies[i].codes, currencies[i].count, sizeof(char *),
-					compare_code) != NULL)
+		if (bsearch(code, currencies[i].codes, currencies[i].count, sizeof(char *), compare_code) !=
+			NULL)
 			return currencies[i].exponent;
 	}
 	return -1;

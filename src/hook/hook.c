@@ -29,6 +29,7 @@
 #include "limit/resource.h"
 #include "meter/meter.h"
 #include "meter/overflow.h"
+#include "meter/statement.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
 #include "worker/worker.h"

@@ -20,6 +20,7 @@
 #include "core/id.h"
 #include "meter/meter.h"
 #include "meter/slot.h"
+#include "meter/statement.h"
 #include "shmem/shmem.h"
 #include "shmem/slot.h"
 

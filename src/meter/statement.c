@@ -28,6 +28,7 @@
 #include "meter/latency.h"
 #include "meter/meter.h"
 #include "meter/slot.h"
+#include "meter/statement.h"
 
 #include <time.h>
 
@@ -353,7 +354,12 @@ static void
 settle_parallel_worker(void)
 {
 	static MeterDelta delta;
+	static bool is_settled = false;
 
+	/* One that fails, or is told to stop by a leader that was cancelled, comes here by ABORT. */
+	if (is_settled)
+		return;
+	is_settled = true;
 	if (setting_metering != METERING_FULL || !extension_is_ready())
 		return;
 	(void) context_tenant(); /* reads that of the leader */
@@ -385,12 +391,12 @@ meter_transaction_event(XactEvent event)
 			}
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
 			settle_parallel_worker();
 			break;
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
 			break;
 	}
 }

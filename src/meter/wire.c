@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "meter/meter.h"
+#include "meter/statement.h"
 
 /*
  * libpq.h brings the struct Port, which is not looked at here; parts of it need the headers of

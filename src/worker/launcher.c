@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #define LONGEST_SLEEP_MS 60000
+#define SAMPLE_MS 1000 /* between two looks at who waits for a lock */
 
 /* Databases that no runner has been sent to since the start, in TopMemoryContext. */
 static List *undiscovered = NIL;
@@ -303,6 +304,18 @@ dispatch_webhooks(void)
 	}
 }
 
+/* Each session that waits now stands for the time since the last look. */
+static void
+sample_waits(void)
+{
+	static TimestampTz last_look = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (last_look != 0)
+		meter_sample_waits(Min(now - last_look, SAMPLE_MS * INT64CONST(1000)));
+	last_look = now;
+}
+
 static void
 on_launcher_exit(int code, Datum argument)
 {
@@ -332,9 +345,10 @@ tenancy_launcher_main(Datum argument)
 		if (setting_workers)
 		{
 			dispatch();
+			sample_waits();
 			dispatch_jobs();
 			dispatch_webhooks();
-			sleep_ms = Min(setting_metering_flush_interval, LONGEST_SLEEP_MS);
+			sleep_ms = Min(setting_metering_flush_interval, SAMPLE_MS);
 		}
 		MemoryContextReset(scratch);
 		worker_sleep(sleep_ms);
