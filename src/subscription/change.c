@@ -24,10 +24,9 @@
 #include "utils/builtins.h"
 
 GATE_STATEMENT(subscription_set_plan,
-			   "UPDATE tenancy.subscription SET plan = $2, price_version = $3, family = $4,"
-			   "       has_advance = $5"
+			   "UPDATE tenancy.subscription SET plan = $2, price_version = $3, family = $4"
 			   " WHERE id = $1",
-			   UUIDOID, TEXTOID, INT4OID, TEXTOID, BOOLOID);
+			   UUIDOID, TEXTOID, INT4OID, TEXTOID);
 GATE_STATEMENT(subscription_set_advance,
 			   "UPDATE tenancy.subscription SET has_advance = true WHERE id = $1", UUIDOID);
 GATE_STATEMENT(subscription_cut_period,
@@ -139,11 +138,12 @@ change_base(Subscription *subscription, const SubscriptionItem *base, const Json
 	item_end(subscription, &base->line, from, "changed");
 	item_begin(subscription, is_same_line ? &base->line : NULL, false, after, quantity, from,
 			   "changed");
+	if (after->has_advance || after->has_one_off)
+		gate_run(&subscription_set_advance, EXPECT_ONE, gate_uuid(&subscription->id));
 	if (from <= at)
 	{
 		gate_run(&subscription_set_plan, EXPECT_ONE, gate_uuid(&subscription->id),
-				 gate_text(after->plan), gate_int32(after->version), gate_text(after->family),
-				 gate_bool(subscription->has_advance || after->has_advance || after->has_one_off));
+				 gate_text(after->plan), gate_int32(after->version), gate_text(after->family));
 		subscription_follow_plan(&subscription->tenant, after->plan);
 	}
 	return from < subscription->period_end &&
