@@ -179,6 +179,19 @@ SELECT throws_ok('INSERT INTO qb_user (id) SELECT g FROM generate_series(1, 2) g
 SELECT lives_ok('DELETE FROM qb_user', 'deleting works');
 ROLLBACK;
 
+-- our own tables can be counted, too: rows of tenants by their tenant_id
+SELECT metric_create('logins', 'login', 'max', true) \g /dev/null
+SELECT quota_set('qb-a', 'logins', NULL, 1), quota_count_table('logins', 'tenancy.tenant_login') \g /dev/null
+CREATE ROLE qb_login_1 LOGIN;
+CREATE ROLE qb_login_2 LOGIN;
+SELECT lives_ok($$SELECT tenant_login_bind('qb_login_1', 'qb-a')$$, 'one login');
+SELECT throws_ok($$SELECT tenant_login_bind('qb_login_2', 'qb-a')$$, '53400', NULL, 'and no second');
+SELECT lives_ok($$SELECT tenant_login_bind('qb_login_2', 'qb-b')$$, 'of another tenant');
+SELECT is(pg_temp.used('logins') || ' ' || pg_temp.used('logins', 'qb-b'), '1 1', 'they are counted');
+SELECT tenant_login_unbind('qb_login_1'), tenant_login_unbind('qb_login_2') \g /dev/null
+SELECT is(pg_temp.used('logins') || ' ' || pg_temp.used('logins', 'qb-b'), '0 0', 'and uncounted');
+SELECT quota_uncount_table('tenancy.tenant_login') \g /dev/null
+
 -- one's own limit in the configuration, and names for limits
 SELECT throws_ok($$SELECT quota_limit_set('max_widgets', 'nothing')$$, '42704', NULL, 'a limit of an unknown metric');
 SELECT throws_ok($$SELECT quota_limit_set('', 'users')$$, '22023', NULL, 'of no name');

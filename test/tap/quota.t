@@ -31,7 +31,7 @@ rows() { sql "SELECT count(*) FROM $acme.entity"; }
 printf '%s\n' "BEGIN;" "SELECT tenant_context_set('acme');" "INSERT INTO entity (name) VALUES ('x');" "COMMIT;" > "$PGHOST/insert.sql"
 printf '%s\n' "BEGIN;" "SELECT tenant_context_set('acme');" "INSERT INTO entity (name) SELECT 'y' FROM generate_series(1, 3);" "ROLLBACK;" > "$PGHOST/undo.sql"
 inserter() { # goes on after an error, as an application does
-	for _ in $(seq 40); do PGUSER=app psql -Xq app -f "$PGHOST/$1.sql" >/dev/null 2>&1; done
+	for _ in $(seq 25); do PGUSER=app psql -Xq app -f "$PGHOST/$1.sql" >/dev/null 2>&1; done
 }
 for n in $(seq 45); do inserter insert & done
 for n in $(seq 5); do inserter undo & done
@@ -59,6 +59,23 @@ wait $(jobs -p)
 is "$(rows)" 1000 "many that come first after a restart end with exactly 1000"
 is "$(used)" 1000 "and so does the count"
 like "$(as_tenant acme "INSERT INTO entity (name) VALUES ('z'); PREPARE TRANSACTION 'x';")" '53400|0A000' "a transaction that counts is not prepared"
+
+# events that are refused beyond the limit, many at once, before and after a crash
+sql "SELECT quota_set('globex', 'api_calls', NULL, 700, true)" >/dev/null
+echo "DO \$\$ BEGIN PERFORM usage_record('globex', 'api_calls', 1 + (random() * 2)::int); EXCEPTION WHEN configuration_limit_exceeded THEN NULL; END \$\$;" > "$PGHOST/event.sql"
+record() { PGUSER=app pgbench -n -c 10 -t "$1" -f "$PGHOST/event.sql" app > "$PGHOST/event.out" 2>&1 || cat "$PGHOST/event.out" >&2; }
+counted() { sql "SELECT sum(quantity) FROM tenancy.usage_event WHERE metric = 'api_calls' AND tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = 'globex')"; }
+record 15
+before=$(counted)
+cluster_restart immediate >/dev/null
+is "$(sql "SELECT (quota_check('globex', 'api_calls')).used")" "$before" "usage events are counted again after a crash"
+record 60
+[ "$(counted)" -ge 698 ] && [ "$(counted)" -le 700 ]
+ok $? "ten sessions that record events end at the limit ($(counted) of 700)"
+is "$(sql "SELECT (quota_check('globex', 'api_calls')).used")" "$(counted)" "and the count is that of the events"
+record 5
+[ "$(counted)" -le 700 ]
+ok $? "from then on all is refused that does not fit"
 
 # a flood: 50 MB are allowed, 1 MB a statement
 flooded=0
