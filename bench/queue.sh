@@ -1,13 +1,13 @@
 #!/bin/bash
 # claiming and completing jobs in batches, against a bare SKIP LOCKED table
 #
-# Both take BATCH jobs in one transaction and complete them in the next, with CLIENTS clients,
+# Both take BATCH jobs in one transaction and complete them in the next, in CLIENTS loops (one),
 # until a backlog of JOBS is gone.  The bare table has what such tables have: a state, a
 # priority, a time, a payload, and the index to claim by.  Jobs per second, so above 1.00 is
 # faster than the bare table.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-rounds=${ROUNDS:-9} batch=${BATCH:-100} jobs=${JOBS:-20000} clients=${CLIENTS:-2}
+rounds=${ROUNDS:-9} batch=${BATCH:-100} jobs=${JOBS:-20000} clients=${CLIENTS:-1}
 
 bench_cluster queue --set tenancy.workers=off
 on queue psql -Xq <<'SQL'
