@@ -24,6 +24,8 @@ wait_for 10 "SELECT count(*) > 0 FROM tenancy.invoice" t
 ok $? "and bills what is due"
 is "$(sql "SELECT DISTINCT result ? 'tenants' FROM tenancy.job_run WHERE kind = 'storage.measure'")" t "a run says what it did"
 sql "SELECT kind FROM schedule_set('billing.run', every => '1 hour'); UPDATE tenancy.schedule SET next_run_at = now() + interval '1 hour' WHERE kind = 'billing.run'" >/dev/null
+# a run that has begun may still be at it
+wait_for 30 "SELECT count(*) FROM tenancy.schedule WHERE kind = 'billing.run' AND lease_until IS NOT NULL" 0
 billed=$(sql "SELECT count(*) FROM tenancy.invoice")
 # this very query is work: so look from a database without the extension
 psql -XAtqc "CREATE DATABASE other" postgres
