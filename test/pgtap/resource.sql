@@ -65,6 +65,9 @@ SELECT is(tenancy.scale_to_target(c, u, t), w::float8, format('scale %s at %s of
 SELECT set_config('tenancy.test_clock', '2026-04-11 00:30+00', false) \g /dev/null
 UPDATE tenancy.tenant SET created_at = '2026-04-09 00:00+00' WHERE slug = 'rs-b';
 SELECT results_eq($$SELECT resource, observations, action FROM resource_rightsize('rs-b')$$, $$VALUES ('cpu_seconds_per_minute', 48, 'none: nothing is allocated'), ('storage_gb', 0, 'none: there is no history')$$, 'nothing is allocated');
+SELECT set_config('tenancy.test_clock', '2026-04-09 00:00+00', false) \g /dev/null
+SELECT made FROM usage_partition_maintain() \g /dev/null
+SELECT set_config('tenancy.test_clock', '2026-04-11 00:30+00', false) \g /dev/null
 INSERT INTO tenancy.usage_hour (tenant_id, hour, cpu_us, storage_bytes)
     SELECT :'b', h, CASE EXTRACT(hour FROM h) WHEN 12 THEN 30 ELSE 6 END * 60 * 1000000::bigint, CASE WHEN h < '2026-04-10' THEN 2000000000 ELSE 3000000000 END
       FROM generate_series(timestamptz '2026-04-09 00:00+00', '2026-04-10 23:00+00', '1 hour') h;
