@@ -45,9 +45,11 @@ is "$(PGUSER=app psql -XAtq app 2>&1 <<< "BEGIN; SAVEPOINT s; SELECT tenant_cont
 
 # bound logins are counted from when they connect, whether they say anything or not
 fifos=()
+idle_pids=()
 idle_login() { # idle_login ROLE: a session that sends nothing
 	mkfifo "$PGHOST/idle.${#fifos[@]}"
-	quietly env PGUSER="$1" psql -Xq app -f "$PGHOST/idle.${#fifos[@]}" &
+	PGUSER="$1" psql -Xq app -f "$PGHOST/idle.${#fifos[@]}" >/dev/null 2>&1 &
+	idle_pids+=($!)
 	fifos+=("$PGHOST/idle.${#fifos[@]}")
 }
 for _ in 1 2 3; do idle_login hog_bi; done
@@ -69,12 +71,15 @@ sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hog
 wait_for 10 "SELECT tenancy.tenant_sessions('$hog_id')" 2
 ok $? "sessions that are terminated are counted no more"
 
+kill "${idle_pids[@]:0:3}" 2>/dev/null
+
 # a killed backend takes the server down and up again; nothing is left of the count
 kill -9 "$(sql "SELECT pid FROM pg_stat_activity WHERE usename = 'hog_etl'")"
 deadline=$((SECONDS + 30))
 until [ "$(sql "SELECT 1")" = 1 ] || [ $SECONDS -gt $deadline ]; do sleep 0.2; done
 is "$(sessions)" 0 "after kill -9 of a backend none is counted"
 is "$(PGUSER=hog_etl psql -XAtq app -c "SELECT 1" 2>&1)" 1 "and there is room"
+kill "${idle_pids[3]}" 2>/dev/null
 
 # from the plan
 sql "SELECT id FROM plan_create('tiny', 'Tiny', 'custom', '{\"type\": \"fixed\", \"base_price\": 1, \"currency\": \"USD\", \"billing_period\": \"monthly\"}', '{\"max_connections\": 1}')" >/dev/null
