@@ -135,7 +135,7 @@ change_base(Subscription *subscription, const SubscriptionItem *base, const Json
 			gate_run(&subscription_cut_period, EXPECT_ONE, gate_uuid(&subscription->id),
 					 gate_timestamptz(from));
 	}
-	item_end(subscription, &base->line, from, "changed");
+	item_end_base(subscription, from, "changed");
 	item_begin(subscription, is_same_line ? &base->line : NULL, false, after, quantity, from,
 			   "changed");
 	if (after->has_advance || after->has_one_off)

@@ -30,6 +30,7 @@ GATE_STATEMENT(
 	"WITH gone AS ("
 	"    UPDATE tenancy.subscription_item i SET superseded_at = greatest($4, i.recorded_at)"
 	"     WHERE i.subscription_id = $1 AND ($2 IS NULL OR i.line = $2)"
+	"       AND ($6 IS NULL OR i.is_addon = $6)"
 	"       AND i.superseded_at = 'infinity' AND i.ends_at > $3"
 	"    RETURNING i.*)"
 	" INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
@@ -39,7 +40,7 @@ GATE_STATEMENT(
 	"        g.price_version, g.currency, g.quantity, g.starts_at, $3, g.superseded_at,"
 	"        'infinity', $5"
 	"   FROM gone g WHERE g.starts_at < $3",
-	UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+	UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID);
 GATE_STATEMENT(
 	item_continue,
 	"WITH gone AS ("
@@ -89,7 +90,15 @@ item_end(const Subscription *subscription, const pg_uuid_t *line, TimestampTz fr
 		 const char *reason)
 {
 	gate_run(&item_truncate, EXPECT_ANY, gate_uuid(&subscription->id), gate_uuid(line),
-			 gate_timestamptz(from), gate_timestamptz(clock_now()), gate_text(reason));
+			 gate_timestamptz(from), gate_timestamptz(clock_now()), gate_text(reason), gate_null());
+}
+
+void
+item_end_base(const Subscription *subscription, TimestampTz from, const char *reason)
+{
+	gate_run(&item_truncate, EXPECT_ANY, gate_uuid(&subscription->id), gate_null(),
+			 gate_timestamptz(from), gate_timestamptz(clock_now()), gate_text(reason),
+			 gate_bool(false));
 }
 
 void

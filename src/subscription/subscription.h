@@ -107,6 +107,9 @@ extern void item_begin(const Subscription *subscription, const pg_uuid_t *line, 
 extern void item_end(const Subscription *subscription, const pg_uuid_t *line, TimestampTz from,
 					 const char *reason);
 
+/* The same for the base plan, and for every plan that was to follow it. */
+extern void item_end_base(const Subscription *subscription, TimestampTz from, const char *reason);
+
 /* What ended at a time goes on instead, as if nothing had been: an end is taken back. */
 extern void items_continue(const Subscription *subscription, TimestampTz ended_at,
 						   const char *reason);
