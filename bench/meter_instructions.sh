@@ -3,11 +3,13 @@
 #
 # The server runs under valgrind; one backend serves RUNS prepared point reads, another three times
 # as many: the difference is what the reads took, without connecting, planning and filling caches.
-# It is repeatable to a few instructions, on any machine.  The ratio is bare / ours.
+# It is repeatable to a few parts in a thousand, on any machine.  Under valgrind a read takes a
+# millisecond, so CPU time is read for each of ours, as it is not in earnest.  The ratio is bare / ours.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 runs=${RUNS:-1000}
-command -v valgrind >/dev/null || { echo "SKIP: valgrind is not installed (apt-get install valgrind)" >&2; exit 1; }
+repeats=${REPEATS:-3}
+command -v valgrind >/dev/null || { echo "meter_instructions SKIP: valgrind is not installed (apt-get install valgrind)"; exit 0; }
 
 structure="CREATE TABLE accounts AS SELECT g AS aid, 0 AS abalance, repeat('x', 84) AS filler
 	FROM generate_series(1, 100000) g; ALTER TABLE accounts ADD PRIMARY KEY (aid);
@@ -74,10 +76,16 @@ instructions() { # instructions NAME ROLE READS
 	grep -h '^summary:' "$home"/callgrind/* | awk '$2 > m { m = $2 } END { print m }'
 }
 
+# What the server does by the clock (statistics once a second) only adds: the least of a few.
+least() { # least NAME ROLE READS
+	local i
+	for ((i = 0; i < repeats; i++)); do instructions "$@"; done | sort -n | head -n 1
+}
+
 per_read() { # per_read NAME ROLE
 	local few many
-	few=$(instructions "$1" "$2" "$runs")
-	many=$(instructions "$1" "$2" $((3 * runs)))
+	few=$(least "$1" "$2" "$runs")
+	many=$(least "$1" "$2" $((3 * runs)))
 	echo $(((many - few) / (2 * runs)))
 }
 
