@@ -21,7 +21,7 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -Isrc -MMD -MP -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lsodium
-EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build http/transport.o http/transport.d $(HTTP)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build src/http.o src/http.d $(HTTP)
 
 # What delivers webhooks is a library of its own, so that no session carries libcurl.  Where
 # libcurl is not installed there are no webhooks.
@@ -43,13 +43,13 @@ all install installcheck clean:
 	@echo "PostgreSQL's pg_config is missing: run \"make setup\"" >&2; exit 1
 endif
 
--include $(OBJS:.o=.d) http/transport.d
+-include $(OBJS:.o=.d) src/http.d
 
 all: $(HTTP)
 install: install-http
 .PHONY: install-http
 
-pg_tenancy_http.so: http/transport.o
+pg_tenancy_http.so: src/http.o
 	$(CC) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $< $(LDFLAGS) -lcurl
 
 install-http: $(HTTP)

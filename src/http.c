@@ -1,5 +1,5 @@
 /*
- * http/transport.c
+ * http.c
  *		The library pg_tenancy_http: POST by libcurl, many at a time.
  *
  * One process uses it, the worker that delivers webhooks.  Redirects are not followed,
