@@ -9,6 +9,7 @@
 
 #include "catalog/gate.h"
 #include "catalog/registry.h"
+#include "context/context.h"
 #include "context/regtenant.h"
 #include "core/clock.h"
 #include "core/function.h"
@@ -65,6 +66,13 @@ usage_set_event_listener(UsageEventListener wants)
 static void
 require_measurable(const UsageEvent *event, const Metric *metric, const char *place)
 {
+	/* Who is in its tenant by login is the tenant itself, and would lower its own bill. */
+	if (numeric_compare(event->quantity, numeric_zero()) < 0 && context_tenant() != NULL &&
+		!context_is_entered())
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("argument \"%squantity\" must not be negative in a session of the tenant",
+					   place),
+				errhint("The application takes usage back, or an administrator does."));
 	if (numeric_compare(event->quantity, numeric_zero()) < 0 &&
 		metric->aggregation != AGGREGATION_SUM && metric->aggregation != AGGREGATION_WEIGHTED_SUM)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),

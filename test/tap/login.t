@@ -123,4 +123,7 @@ exec 3>&-
 wait $! 2>/dev/null
 like "$(cat "$PGHOST/open.out")" '1.*42501' "unbinding reaches sessions that are open"
 like "$(sql "SELECT tenant_login_unbind('acme_bi')")" 42704 "what is not bound is not unbound"
+# usage is reported by the application; a tenant does not take its own back
+like "$(as acme_bi "SELECT quantity FROM public.usage_record('acme', 'api_calls', -5)")" 42501 "a tenant does not lower its own usage"
+is "$(as acme_bi "SELECT quantity FROM public.usage_record('acme', 'api_calls', 5)")" 5 "it may report some"
 done_testing
