@@ -298,7 +298,7 @@ TENANCY_FUNCTION(invoice_finalize)
 static void
 post_end(const Invoice *invoice, const char *kind, LedgerAccount account)
 {
-	static const char *const invoiced[] = {"invoice", "recognition"};
+	static const char *const invoiced[] = {"invoice", "write_off", "recognition"};
 	LedgerPosting posting = {.kind = kind,
 							 .document = invoice->id,
 							 .tenant = invoice->tenant,

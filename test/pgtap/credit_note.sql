@@ -110,6 +110,12 @@ SELECT results_eq(format($$SELECT amount_off_due FROM credit_note_create(%L, 'x'
 SELECT results_eq($$SELECT * FROM public.books('thrifty')$$, $$VALUES ('revenue', -45.00), ('tax_payable', -9.00), ('write_off', 54.00)$$, 'and was less of a loss');
 SELECT is((SELECT state FROM tenancy.invoice WHERE id = :'lost'), 'uncollectible', 'the rest stays given up');
 
+-- what was given up and becomes void leaves nothing behind
+SELECT slug FROM tenant_create('given', isolation => 'pool') \g /dev/null
+SELECT public.bill('given', '{100}', '{vat20}') AS given \gset
+SELECT invoice_write_off(:'given', 'gone'), invoice_void(:'given', 'mistake') \g /dev/null
+SELECT is_empty($$SELECT * FROM public.books('given')$$, 'what was given up and becomes void leaves nothing in the ledger');
+
 -- faults
 SELECT public.bill('acme', '{50,0}') AS plain \gset
 SELECT throws_ok($$SELECT credit_note_create(gen_random_uuid(), 'x')$$, '42704', NULL, 'an unknown invoice');
@@ -121,7 +127,7 @@ SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '{}')$$, :'plain'),
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[]')$$, :'plain'), '22023', 'invalid credit note: "lines" is empty', 'an empty one');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"amount": 1}]')$$, :'plain'), '22023', 'invalid credit note: "lines[0].position" is missing', 'a line that is not named');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 1, "amount": "1"}]')$$, :'plain'), '22023', 'invalid credit note: "lines[0].amount" must be a number', 'a text for an amount');
-SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 3}]')$$, :'plain'), '22023', 'invoice "INV-000013" has no line 3', 'a line that there is not');
+SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 3}]')$$, :'plain'), '22023', 'invoice "INV-000014" has no line 3', 'a line that there is not');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 1}, {"position": 1}]')$$, :'plain'), '22023', 'line 1 is credited twice', 'one twice');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 1, "amount": 50.01}]')$$, :'plain'), '22023', '50.01 cannot be credited of line 1', 'more than there is');
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x', '[{"position": 1, "amount": 0}]')$$, :'plain'), '22023', NULL, 'nothing of a line');
@@ -132,7 +138,7 @@ SELECT id FROM invoice_item_add('acme', 'draft', 5, 'USD') \g /dev/null
 SELECT id AS draft FROM invoice_generate('acme') \gset
 SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x')$$, :'draft'), '55000', NULL, 'a draft');
 SELECT state FROM invoice_void((invoice_finalize(:'draft')).id, 'x') \g /dev/null
-SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x')$$, :'draft'), '55000', 'invoice "INV-000014" is void', 'a void one');
+SELECT throws_ok(format($$SELECT credit_note_create(%L, 'x')$$, :'draft'), '55000', 'invoice "INV-000015" is void', 'a void one');
 SELECT is((SELECT count(*) FROM tenancy.creditable_line WHERE invoice_id = :'draft'), 0::bigint, 'of which nothing is left to be credited');
 SELECT results_eq(format($$SELECT number FROM credit_note_create(%L, 'x', '[{"position": 1, "amount": 20}]')$$, :'plain'), format('SELECT %L', 'CN-' || lpad(((SELECT count(*) FROM tenancy.credit_note WHERE number LIKE 'CN-%') + 1)::text, 6, '0')), 'faults have left no gap');
 SELECT throws_ok(format($$SELECT invoice_void(%L, 'x')$$, :'plain'), '55000', NULL, 'what was credited in part cannot become void');
