@@ -21,6 +21,7 @@
 #include "payment/payment.h"
 #include "revenue/revenue.h"
 #include "tenant/tenant.h"
+#include "usage/rollup.h"
 #include "worker/worker.h"
 #include "workflow/workflow.h"
 
@@ -54,6 +55,7 @@ _PG_init(void)
 	job_init();
 	tenant_init();
 	meter_init();
+	rollup_init();
 	rate_limit_init();
 	quota_init();
 	resource_init();

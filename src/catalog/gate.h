@@ -59,6 +59,8 @@ typedef struct GateStatement
 #define GATE_LOOKUP(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, false, name, sql, __VA_ARGS__)
 #define GATE_LATEST(name, sql, ...) GATE_DEFINE(GATE_KIND_LATEST, false, name, sql, __VA_ARGS__)
 
+#define GATE_STATEMENT_ANEW(name, sql, ...)                                                        \
+	GATE_DEFINE(GATE_KIND_STATEMENT, true, name, sql, __VA_ARGS__)
 #define GATE_SCAN(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, true, name, sql, __VA_ARGS__)
 
 /* How many rows are right; anything else is an internal error. */

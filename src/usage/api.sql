@@ -152,3 +152,64 @@ COMMENT ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz,
 'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, at most 10000 of them; null for one. time_zone: the boundaries count from from_time in the civil time of this zone, null for that of the session: a day may have 23 or 25 hours, which parts of an hour show as such, while longer parts of a day begin at the same times of each. group_by: properties by whose values the quantities are told apart, of those that the metric was created with; null for none. Result: one row a metric, bucket and group, in the unit of the metric; groups: the values of the properties. Errors: 22023 bad times, bucket, time zone or group_by; 42704 unknown tenant or metric. Rights: the control plane, and a tenant for itself.';
 REVOKE ALL ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval, text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval, text, text[]) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+CREATE OR REPLACE FUNCTION @extschema@.usage_roll_up(
+    OUT announced bigint, OUT rolled bigint, OUT merged bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_usage_roll_up'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_roll_up() IS
+'Rolls up the events of hours that are over, as the background worker does; reports are the same before and after. In steps, each a transaction: what one call announces the next may prepare, and the one after that, when every transaction has ended that may not know, rolls up. Result: how many metrics were announced; how many rows were made of events; how many of rows that late events had left. Errors: none of its own; it does nothing while others roll up or cancel events. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.usage_roll_up() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_roll_up() TO tenancy_admin;
+
+/* The same from the rows of the roll-up and from the events. */
+CREATE OR REPLACE VIEW tenancy.usage_rollup_difference AS
+    WITH rolled AS (
+        SELECT r.tenant_id, r.metric, r.hour, r.group_values, r.value,
+               pg_catalog.jsonb_build_object(
+                   'count', pg_catalog.sum(r.count), 'sum', pg_catalog.sum(r.sum),
+                   'min', pg_catalog.min(r.min), 'max', pg_catalog.max(r.max),
+                   'moment', pg_catalog.sum(r.moment),
+                   'latest', (pg_catalog.array_agg(r.latest ORDER BY r.latest_at DESC NULLS LAST,
+                                  r.latest_recorded_at DESC, r.latest DESC))[1]) AS totals
+          FROM tenancy.usage_rollup r
+          JOIN tenancy.usage_frontier f ON f.metric = r.metric AND r.hour < f.rolled_until
+         GROUP BY r.tenant_id, r.metric, r.hour, r.group_values, r.value),
+    point AS (
+        SELECT e.tenant_id, m.name AS metric,
+               pg_catalog.date_trunc('hour', e.occurred_at, 'UTC') AS hour,
+               tenancy.usage_group(e.properties, m.group_by) AS group_values,
+               CASE WHEN m.aggregation = 'unique' THEN e.properties ->> m.property END AS value,
+               e.quantity, e.occurred_at, e.recorded_at, m.aggregation
+          FROM tenancy.usage_event e
+          JOIN tenancy.metric m ON m.event = e.metric
+          JOIN tenancy.usage_frontier f ON f.metric = m.name AND e.occurred_at < f.rolled_until
+         WHERE e.cancelled_at IS NULL
+           AND (m.filters IS NULL OR tenancy.usage_matches(e.properties, m.filters))
+           AND (m.property IS NULL OR e.properties ->> m.property IS NOT NULL)),
+    recounted AS (
+        SELECT p.tenant_id, p.metric, p.hour, p.group_values, p.value,
+               pg_catalog.jsonb_build_object(
+                   'count', pg_catalog.count(*), 'sum', pg_catalog.sum(p.quantity),
+                   'min', pg_catalog.min(p.quantity), 'max', pg_catalog.max(p.quantity),
+                   'moment', pg_catalog.sum(p.quantity
+                                 * EXTRACT(epoch FROM p.occurred_at - p.hour) * 1000000)
+                             FILTER (WHERE p.aggregation = 'weighted_sum'),
+                   'latest', (pg_catalog.array_agg(p.quantity ORDER BY p.occurred_at DESC,
+                                  p.recorded_at DESC, p.quantity DESC)
+                             FILTER (WHERE p.aggregation IN ('latest', 'max', 'min')))[1]) AS totals
+          FROM point p
+         GROUP BY p.tenant_id, p.metric, p.hour, p.group_values, p.value)
+    SELECT d.tenant_id, d.metric, d.hour, d.group_values, d.value,
+           (pg_catalog.array_agg(d.totals) FILTER (WHERE d.is_rolled))[1] AS rolled,
+           (pg_catalog.array_agg(d.totals) FILTER (WHERE NOT d.is_rolled))[1] AS recounted
+      FROM (SELECT r.*, true AS is_rolled FROM rolled r
+            UNION ALL SELECT c.*, false FROM recounted c) d
+     GROUP BY d.tenant_id, d.metric, d.hour, d.group_values, d.value
+    HAVING (pg_catalog.array_agg(d.totals) FILTER (WHERE d.is_rolled))[1]
+           IS DISTINCT FROM (pg_catalog.array_agg(d.totals) FILTER (WHERE NOT d.is_rolled))[1];
+COMMENT ON VIEW tenancy.usage_rollup_difference IS
+'Where tenancy.usage_rollup is not what the events add up to: always empty. Reads all events that are rolled up.';
+REVOKE ALL ON tenancy.usage_rollup_difference FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_rollup_difference TO tenancy_admin, tenancy_auditor;

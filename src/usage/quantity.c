@@ -146,8 +146,12 @@ ask(Run *run, int question)
 	/* Of a group the last point cannot be looked up by index: all are read. */
 	if (run->group_by != NULL || !is_level)
 	{
+		/* No cell lies on both sides of the start. */
 		if (metric->event != NULL)
-			add_span(run, question, since, span->to_time);
+		{
+			add_span(run, question, since, span->from_time);
+			add_span(run, question, span->from_time, span->to_time);
+		}
 		if (metric_is_measured(metric) && run->group_by == NULL)
 			add_range(&run->hours, question, metric->name, since, span->to_time);
 		return;

@@ -211,30 +211,6 @@ receive_level(TupleTableSlot *slot, void *state)
 	end_row(run, old);
 }
 
-/* The months of a time, which may go over the end of a year: two times first and last. */
-#define MONTH_ARGUMENTS 4
-
-static void
-find_months(TimestampTz first, TimestampTz last, NullableDatum *months)
-{
-	int bounds[MONTH_ARGUMENTS] = {1, MONTHS_PER_YEAR, 0, 0};
-
-	/* From eleven months on it may be all of them. */
-	if (!TIMESTAMP_NOT_FINITE(first) && !TIMESTAMP_NOT_FINITE(last) &&
-		last - first < INT64CONST(330) * USECS_PER_DAY)
-	{
-		int start = event_month(first);
-		int end = event_month(last - 1);
-
-		bounds[0] = start;
-		bounds[1] = start <= end ? end : MONTHS_PER_YEAR;
-		bounds[2] = start <= end ? 0 : 1;
-		bounds[3] = start <= end ? 0 : end;
-	}
-	for (int i = 0; i < MONTH_ARGUMENTS; i++)
-		months[i] = gate_datum(Int16GetDatum(bounds[i]));
-}
-
 /* $1 to $5 of RANGES, and the filters of their metrics. */
 #define RANGE_ARGUMENTS 5
 
@@ -389,7 +365,7 @@ events_between(TimestampTz first, TimestampTz last)
 	NullableDatum months[MONTH_ARGUMENTS];
 	double rows = 0;
 
-	find_months(first, last, months);
+	event_months(first, last, months);
 	for (int i = 0; i < MONTH_ARGUMENTS; i += 2)
 		for (int month = DatumGetInt16(months[i].value);
 			 month <= DatumGetInt16(months[i + 1].value); month++)
@@ -427,14 +403,14 @@ read_events(Run *run)
 	if (!is_worth_a_scan(list, events_between(list->first, list->last)))
 	{
 		make_range_arguments(run, list, arguments);
-		find_months(list->first, list->last, &arguments[RANGE_ARGUMENTS]);
+		event_months(list->first, list->last, &arguments[RANGE_ARGUMENTS]);
 		gate_stream(&events_of_ranges, receive_event, run, arguments, lengthof(arguments));
 		return;
 	}
 	begin_scan(&scan, run, list);
 	arguments[0] = gate_timestamptz(list->first);
 	arguments[1] = gate_timestamptz(list->last);
-	find_months(list->first, list->last, &arguments[2]);
+	event_months(list->first, list->last, &arguments[2]);
 	gate_stream(&events_of_time, scan_event, &scan, arguments, 2 + MONTH_ARGUMENTS);
 }
 
@@ -480,7 +456,7 @@ read_last(Run *run, Ranges *list, GateStatement *statement)
 		return;
 	make_range_arguments(run, list, arguments);
 	arguments[RANGE_ARGUMENTS] = make_filter_argument(run, list);
-	find_months(list->first, list->last, &arguments[RANGE_ARGUMENTS + 1]);
+	event_months(list->first, list->last, &arguments[RANGE_ARGUMENTS + 1]);
 	gate_stream(statement, receive_level, run, arguments,
 				has_months ? lengthof(arguments) : RANGE_ARGUMENTS + 1);
 }

@@ -240,14 +240,16 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_frontier', '');
 CREATE TABLE tenancy.usage_announcement (
     metric          text NOT NULL,
     rolls_until     timestamptz NOT NULL,
-    announced_by    xid8 NOT NULL,
+    waits_for       xid8,
     CONSTRAINT usage_announcement_pkey PRIMARY KEY (metric),
     CONSTRAINT usage_announcement_metric_fkey FOREIGN KEY (metric) REFERENCES tenancy.metric (name)
 );
 COMMENT ON TABLE tenancy.usage_announcement IS
-'How far each metric is going to be rolled up, once every transaction has ended that may not know. The transaction numbers are of this cluster. Not dumped.';
+'How far each metric is going to be rolled up. Transaction numbers are of this cluster. Not dumped.';
+COMMENT ON COLUMN tenancy.usage_announcement.waits_for IS 'the last transaction that may not know; null: not yet noted';
 REVOKE ALL ON tenancy.usage_announcement FROM PUBLIC;
 GRANT SELECT ON tenancy.usage_announcement TO tenancy_admin, tenancy_auditor;
-CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+/* Of the transactions that are waited for nobody needs to hear. */
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OF rolls_until OR DELETE OR TRUNCATE
     ON tenancy.usage_announcement FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.usage_announcement ENABLE ALWAYS TRIGGER registry_changed;

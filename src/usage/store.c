@@ -19,6 +19,7 @@
 #include "core/clock.h"
 #include "crypto/digest.h"
 #include "usage/event.h"
+#include "usage/rollup.h"
 #include "usage/store.h"
 
 #include "access/htup_details.h"
@@ -42,10 +43,11 @@ GATE_STATEMENT(usage_event_other,
 	"   AND e.month_of_year = EXTRACT(month FROM (k.occurred_at AT TIME ZONE 'UTC'))::smallint"    \
 	"   AND e.metric = ANY (CASE WHEN $4 IS NULL THEN ARRAY(SELECT m.name FROM tenancy.metric m)"  \
 	"                            ELSE ARRAY[$4] END)"
-GATE_STATEMENT(usage_event_get,
-			   "SELECT e, e.metric FROM tenancy.usage_event_key k, tenancy.usage_event e"
-			   " " EVENT_OF_KEY,
-			   UUIDOID, UUIDOID, TEXTOID, TEXTOID);
+GATE_STATEMENT(
+	usage_event_get,
+	"SELECT e, e.metric, e.occurred_at FROM tenancy.usage_event_key k, tenancy.usage_event e"
+	" " EVENT_OF_KEY,
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID);
 GATE_STATEMENT(usage_event_cancel,
 			   "WITH cancelled AS ("
 			   "    UPDATE tenancy.usage_event AS e SET cancelled_at = $5"
@@ -97,6 +99,27 @@ event_month(TimestampTz time)
 		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				errmsg("timestamp out of range"));
 	return tm.tm_mon;
+}
+
+void
+event_months(TimestampTz first, TimestampTz last, NullableDatum *months)
+{
+	int bounds[MONTH_ARGUMENTS] = {1, MONTHS_PER_YEAR, 0, 0};
+
+	/* From eleven months on it may be all of them. */
+	if (!TIMESTAMP_NOT_FINITE(first) && !TIMESTAMP_NOT_FINITE(last) &&
+		last - first < INT64CONST(330) * USECS_PER_DAY)
+	{
+		int start = event_month(first);
+		int end = event_month(last - 1);
+
+		bounds[0] = start;
+		bounds[1] = start <= end ? end : MONTHS_PER_YEAR;
+		bounds[2] = start <= end ? 0 : 1;
+		bounds[3] = start <= end ? 0 : end;
+	}
+	for (int i = 0; i < MONTH_ARGUMENTS; i++)
+		months[i] = gate_datum(Int16GetDatum(bounds[i]));
 }
 
 static int
@@ -265,6 +288,8 @@ event_write(UsageEvent **events, int count)
 			gate_insert_end(tables[i]);
 	if (repeated > 0)
 		require_same(events, count);
+	if (repeated < count)
+		rollup_add(events, count);
 	for (int i = 0; i < count; i++)
 		if (events[i]->is_new)
 			event_tell(events[i]);
@@ -313,6 +338,7 @@ event_cancel(const pg_uuid_t *tenant, const char *event_id)
 	pg_uuid_t id_hash;
 
 	event_hash_id(event_id, &id_hash);
+	rollup_lock(tenant);
 	(void) gate_run(&usage_event_cancel, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
 					gate_text(event_id), gate_null(), gate_timestamptz(clock_wall()));
 	rows = gate_run(&usage_event_get, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_uuid(&id_hash),
@@ -325,5 +351,6 @@ event_cancel(const pg_uuid_t *tenant, const char *event_id)
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("usage event \"%s\" is not kept any more", event_id));
+	rollup_renew(tenant, row_text(rows, 0, 1), row_timestamptz(rows, 0, 2));
 	return rows;
 }

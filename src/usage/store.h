@@ -11,6 +11,13 @@
 /* The month of the year of a time, in UTC, 1 to 12: it names the partition. */
 extern int event_month(TimestampTz time);
 
+/*
+ * The months of a time, which may go over the end of a year: twice first and last, as arguments
+ * of the type smallint.
+ */
+#define MONTH_ARGUMENTS 4
+extern void event_months(TimestampTz first, TimestampTz last, NullableDatum *months);
+
 /* How an id is known in tenancy.usage_event_key. */
 extern void event_hash_id(const char *event_id, pg_uuid_t *hash);
 

@@ -9,6 +9,8 @@
 #include "core/money.h"
 #include "usage/total.h"
 
+#include "utils/fmgrprotos.h"
+
 static Numeric
 copy(Numeric value)
 {
@@ -139,6 +141,16 @@ total_add_value(UsageTotal *total)
 	total->count++;
 }
 
+/* One value has one quotient, however many decimals it was written with. */
+static Numeric
+divide(Numeric sum, int64 divisor)
+{
+	Numeric trimmed =
+		DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(sum)));
+
+	return numeric_over(trimmed, numeric_from_int(divisor));
+}
+
 Numeric
 total_quantity(const UsageTotal *total, const UsageSpan *span)
 {
@@ -150,7 +162,7 @@ total_quantity(const UsageTotal *total, const UsageSpan *span)
 	{
 		case AGGREGATION_AVG:
 			if (total->count > 0)
-				quantity = numeric_over(total->sum, numeric_from_int(total->count));
+				quantity = divide(total->sum, total->count);
 			break;
 		case AGGREGATION_SUM:
 			quantity = total->sum;
@@ -170,8 +182,7 @@ total_quantity(const UsageTotal *total, const UsageSpan *span)
 			break;
 		case AGGREGATION_WEIGHTED_SUM:
 			if (total->sum != NULL)
-				quantity =
-					numeric_over(total->sum, numeric_from_int(span->to_time - span->from_time));
+				quantity = divide(total->sum, span->to_time - span->from_time);
 			break;
 		case AGGREGATION_COUNT:
 		case AGGREGATION_UNIQUE:
