@@ -179,7 +179,7 @@ CREATE TABLE tenancy.usage_late (
     CONSTRAINT usage_late_pkey PRIMARY KEY (tenant_id, noted_at, id_hash)
 );
 COMMENT ON TABLE tenancy.usage_late IS
-'Events that were recorded more than ten minutes after they occurred, or cancelled: what an invoice may have missed. Kept for 400 days.';
+'Events that were recorded more than ten minutes after they occurred, or cancelled: what an invoice may have missed. Kept for ever.';
 COMMENT ON COLUMN tenancy.usage_late.noted_at IS 'when it was recorded or cancelled';
 COMMENT ON COLUMN tenancy.usage_late.metric IS 'that the event was recorded for; others may count it, too';
 ALTER TABLE tenancy.usage_late ENABLE ROW LEVEL SECURITY;

@@ -4,7 +4,7 @@
  *
  * An event is known by tenant and id.  tenancy.usage_event_key has a short row for every id
  * that was ever taken: hashes of the id and of what was said under it.  The rows themselves
- * are in a partition for each month of the year, which retention can empty (retention.c)
+ * are in a partition for each month of the year, which can be emptied
  * without an id becoming free.  Identity and row are written together, by rows and not by
  * statements (gate_insert.c): were they two steps of a client, a failure between them would
  * leave an id that is taken by nothing.
