@@ -58,7 +58,7 @@ typedef struct PendingItem
 	int tax_rate_count;
 	TimestampTz period_start;
 	TimestampTz period_end;
-	bool is_billed;
+	const struct Bill *bill; /* that it is on; NULL for none */
 } PendingItem;
 
 typedef struct Payer
@@ -145,7 +145,6 @@ typedef struct BillLine
 	Numeric unit_price;
 	Numeric amount;
 	Numeric exact;
-	bool is_discountable;
 	int group;        /* of lines that an agreed maximum is about; 0 for none */
 	char **tax_rates; /* resolved */
 	int tax_rate_count;

@@ -293,7 +293,6 @@ bill_line_rated(Batch *batch, Contract *contract, const SubscriptionItem *item,
 	line->unit_price = rated->unit_price;
 	line->amount = rated->amount;
 	line->exact = rated->exact;
-	line->is_discountable = true;
 	if (charge != NULL && charge->tax_rates != NULL)
 	{
 		line->tax_rates = charge->tax_rates;

@@ -130,7 +130,7 @@ batch_add_pending(Batch *batch, bool alone)
 			line->period_end = item->period_end;
 			line->trace = NULL;
 			bill_add(bill, line);
-			item->is_billed = true;
+			item->bill = bill;
 		}
 	}
 }

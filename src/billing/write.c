@@ -441,7 +441,6 @@ mark_pending(const Batch *batch)
 {
 	static const Oid types[] = {UUIDOID, UUIDOID};
 	Table table;
-	ListCell *cell;
 
 	table_begin(&table, types, lengthof(types));
 	for (int i = 0; i < batch->payer_count; i++)
@@ -450,22 +449,13 @@ mark_pending(const Batch *batch)
 
 		for (int j = 0; j < payer->item_count; j++)
 		{
-			if (!payer->items[j].is_billed)
-				continue;
-			foreach (cell, batch->bills)
-			{
-				const Bill *bill = lfirst(cell);
+			const PendingItem *item = &payer->items[j];
 
-				if (bill->payer != payer || bill->ends_as != NULL || bill->stays_draft ||
-					strcmp(bill->currency, payer->items[j].currency) != 0)
-					continue;
-				/* What comes to nothing and is not issued stays for the next bill. */
-				if (bill->is_skipped)
-					break;
-				put(&table, gate_uuid(&payer->items[j].id));
-				put(&table, gate_uuid(&bill->id));
-				break;
-			}
+			/* What comes to nothing and is not issued stays for the next bill. */
+			if (item->bill == NULL || item->bill->is_skipped)
+				continue;
+			put(&table, gate_uuid(&item->id));
+			put(&table, gate_uuid(&item->bill->id));
 		}
 	}
 	if (table.rows > 0)
