@@ -8,6 +8,9 @@
 # writes the rows that the run writes: invoices, lines with their traces, the ledger and the
 # moves of the subscriptions.  Both write the same tables, with their keys and triggers; the
 # totals are compared.  1.00 is "as fast as by hand".
+#
+# What a backend's memory comes to at its peak is measured for all subscriptions and for a tenth
+# of them: its own, and as VmHWM says, with the shared buffers that it has touched.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 subscriptions=${SUBSCRIPTIONS:-100000}
@@ -115,6 +118,28 @@ if ! diff "$bench_dir/by_hand.totals" "$bench_dir/run.out"; then
 	echo "the totals differ" >&2
 	exit 1
 fi
+
+# peak_memory: of a backend that bills what is due and rolls back, in MB: its own, VmHWM.  Its
+# own has no high-water mark in Linux, so it is looked at every 20 ms.
+peak_memory() {
+	sql <<-PEAK
+		SELECT pg_backend_pid() AS pid \gset
+		\setenv BACKEND :pid
+		\! while kill -0 \$BACKEND && cat /proc/\$BACKEND/status && sleep 0.02; do :; done 2>/dev/null >$bench_dir/memory.out &
+		BEGIN;
+		\o /dev/null
+		\i $bench_dir/run.sql
+		\o
+		ROLLBACK;
+	PEAK
+	awk '$1 == "RssAnon:" && $2 > own { own = $2 } $1 == "VmHWM:" && $2 > all { all = $2 }
+		END { printf "%.1f %.1f", own / 1024, all / 1024 }' "$bench_dir/memory.out"
+}
+sql -c "UPDATE tenancy.subscription SET bills_at = 'infinity' WHERE (uuid_hash(id) & 2147483647) % 10 <> 0" >/dev/null
+read -r tenth_own tenth_all <<<"$(peak_memory)"
+sql -c "UPDATE tenancy.subscription SET bills_at = period_end" -c "VACUUM ANALYZE tenancy.subscription" >/dev/null
+read -r full_own full_all <<<"$(peak_memory)"
+
 # For good, and once more.
 started=${EPOCHREALTIME/[.,]/}
 sql -f "$bench_dir/run.sql" >/dev/null
@@ -123,4 +148,5 @@ sql -f "$bench_dir/run.sql" >/dev/null
 ended=${EPOCHREALTIME/[.,]/}
 echo "$subscriptions subscriptions, $events events; invoices, lines and total: $(cat "$bench_dir/run.out")"
 echo "by hand $(median < "$bench_dir/by_hand.txt") s, billing_run $(median < "$bench_dir/run.txt") s; a second run is $(awk -v a=$((middle - started)) -v b=$((ended - middle)) 'BEGIN { printf "%.0f", a / b }') times as fast"
+echo "peak memory of the backend: $full_own MB of its own ($full_all MB with shared buffers), for a tenth of the subscriptions $tenth_own ($tenth_all) MB: $(awk -v a="$full_own" -v b="$tenth_own" 'BEGIN { printf "%.2f", a / b }') times as much"
 echo "billing ratio=$(ratio by_hand run)"
