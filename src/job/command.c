@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "core/attempt.h"
 #include "core/compat.h"
 #include "core/id.h"
 #include "core/json.h"
@@ -38,6 +39,8 @@
 #define COMMAND_KIND "command.run"
 #define MAX_FILE_BYTES (1024 * 1024)
 #define MAX_ARGUMENTS 100
+#define MAX_COMMAND_NAME 100
+#define MAX_SAID_BYTES 300
 #define MAX_OUTPUT_BYTES (64 * 1024)
 #define MAX_EVIDENCE_BYTES 4000
 #define DEFAULT_TIMEOUT_SECONDS 60
@@ -60,7 +63,7 @@ static const JsonRule command_rules[] = {
 };
 
 static const JsonRule argument_rules[] = {
-	{.name = "command", .type = JSON_TEXT, .is_required = true, .max_length = 100},
+	{.name = "command", .type = JSON_TEXT, .is_required = true, .max_length = MAX_COMMAND_NAME},
 	{.name = "parameters", .type = JSON_OBJECT},
 	{.name = "input", .type = JSON_ANY},
 	{0},
@@ -184,27 +187,34 @@ environment_of(const Jsonb *command, const JobTask *task)
 	return result;
 }
 
+static Jsonb *
+read_template(const char *name)
+{
+	Jsonb *template = json_member(read_commands(), name);
+
+	if (template == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("command \"%s\" does not exist", name),
+				errhint("The file \"%s\" has no command of that name.", setting_command_file));
+	json_validate(template, command_rules, psprintf("command \"%s\"", name));
+	return template;
+}
+
+void
+command_require(const char *name)
+{
+	(void) read_template(name);
+}
+
 /* What the job asks for, from the file. */
 static Command
-read_command(const JobTask *task)
+read_command(const JobTask *task, const CommandCall *call)
 {
-	char *name;
-	Jsonb *template;
-	Jsonb *argv;
-	Jsonb *parameters;
-	Jsonb *input;
+	Jsonb *template = read_template(call->name);
+	Jsonb *argv = json_member(template, "argv");
 	Command command;
 	int count;
 
-	json_validate(task->arguments, argument_rules, "arguments of the command");
-	name = json_text(task->arguments, "command");
-	template = json_member(read_commands(), name);
-	if (template == NULL)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("command \"%s\" does not exist", name));
-	json_validate(template, command_rules, psprintf("command \"%s\"", name));
-	parameters = json_member(task->arguments, "parameters");
-	argv = json_member(template, "argv");
 	count = json_element_count(argv);
 	command.argv = palloc0(sizeof(char *) * (count + 1));
 	for (int i = 0; i < count; i++)
@@ -212,15 +222,17 @@ read_command(const JobTask *task)
 		JsonbValue *value = getIthJsonbValueFromContainer(&argv->root, i);
 		char *argument = pnstrdup(value->val.string.val, value->val.string.len);
 
-		command.argv[i] = i == 0 ? argument : fill_in(argument, parameters);
+		command.argv[i] = i == 0 ? argument : fill_in(argument, call->parameters);
 	}
 	if (count == 0 || command.argv[0][0] != '/')
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("command \"%s\" does not begin with an absolute path", name));
+				errmsg("command \"%s\" does not begin with an absolute path", call->name));
 	command.environment = environment_of(template, task);
 	command.timeout_seconds = json_int32(template, "timeout_seconds", DEFAULT_TIMEOUT_SECONDS);
-	input = json_member(task->arguments, "input");
-	command.input = input == NULL ? "" : JsonbToCString(NULL, &input->root, VARSIZE(input));
+	command.input =
+		call->input == NULL
+			? ""
+			: JsonbToCString(NULL, (JsonbContainer *) &call->input->root, VARSIZE(call->input));
 	return command;
 }
 
@@ -399,10 +411,10 @@ put_output(JsonBuilder *builder, const char *name, StringInfo said)
 		json_put_text(builder, name, said->data);
 }
 
-static JobOutcome
-run_command(const JobTask *task)
+JobOutcome
+command_perform(const JobTask *task, const CommandCall *call)
 {
-	Command command = read_command(task);
+	Command command = read_command(task, call);
 	Child *child = palloc0(sizeof(Child));
 	JobOutcome outcome = {0};
 	JsonBuilder evidence;
@@ -436,6 +448,108 @@ run_command(const JobTask *task)
 	put_output(&evidence, "errors", &child->said[1]);
 	outcome.document = json_end(&evidence);
 	return outcome;
+}
+
+JobOutcome
+command_perform_actions(const JobTask *task, const char *name, const Jsonb *input,
+						const char *const *actions)
+{
+	JobOutcome outcome = {0};
+	JsonBuilder all;
+
+	json_begin(&all);
+	for (int i = 0; actions[i] != NULL && outcome.error == NULL; i++)
+	{
+		CommandCall call = {.name = name, .input = input};
+		JsonBuilder parameters;
+
+		json_begin(&parameters);
+		json_put_text(&parameters, "action", actions[i]);
+		call.parameters = json_end(&parameters);
+		outcome = command_perform(task, &call);
+		json_put_jsonb(&all, actions[i], outcome.document);
+	}
+	outcome.document = json_end(&all);
+	return outcome;
+}
+
+typedef struct Parsed
+{
+	const char *text;
+	Jsonb *result;
+} Parsed;
+
+static void
+parse(void *argument)
+{
+	Parsed *parsed = argument;
+
+	parsed->result = json_parse(parsed->text);
+}
+
+/* JSON where it is JSON, else a text. */
+static void
+put_answer(JsonBuilder *builder, const char *action, const char *said)
+{
+	Parsed parsed = {said == NULL ? "" : said};
+
+	if (*parsed.text != '\0' && attempt("reading what a command said", parse, &parsed) == NULL)
+		json_put_jsonb(builder, action, parsed.result);
+	else
+		json_put_text(builder, action, parsed.text);
+}
+
+Jsonb *
+command_answers(const JobOutcome *outcome)
+{
+	int count;
+	char **actions = json_member_names(outcome->document, &count);
+	JsonBuilder answers;
+
+	json_begin(&answers);
+	for (int i = 0; i < count; i++)
+		put_answer(&answers, actions[i],
+				   json_text(json_member(outcome->document, actions[i]), "output"));
+	return json_end(&answers);
+}
+
+char *
+command_error(const JobOutcome *outcome)
+{
+	int count;
+	char **actions = json_member_names(outcome->document, &count);
+	char *said = NULL;
+	char *end;
+
+	for (int i = 0; i < count && said == NULL; i++)
+	{
+		Jsonb *evidence = json_member(outcome->document, actions[i]);
+
+		/* Only the last action can have failed. */
+		if (json_int32(evidence, "status", -1) != 0)
+			said = json_text(evidence, "errors");
+	}
+	if (said == NULL)
+		return outcome->error;
+	end = said + strlen(said);
+	while (end > said && isspace((unsigned char) end[-1]))
+		*--end = '\0';
+	said[pg_mbcliplen(said, strlen(said), MAX_SAID_BYTES)] = '\0';
+	return *said == '\0' ? outcome->error : psprintf("%s: %s", outcome->error, said);
+}
+
+static JobOutcome
+run_command(const JobTask *task)
+{
+	CommandCall call;
+
+	json_validate(task->arguments, argument_rules, "arguments of the command");
+	call = (CommandCall){
+		.name = json_text(task->arguments, "command"),
+		.parameters = json_member(task->arguments, "parameters"),
+		.input = json_member(task->arguments, "input"),
+	};
+	return command_perform(task, &call);
 }
 
 static const JobKind command_kind = {

@@ -4,4 +4,32 @@
  */
 #pragma once
 
+#include "postgres.h"
+
+#include "job/kind.h"
+
+typedef struct CommandCall
+{
+	const char *name;        /* in the file tenancy.command_file */
+	const Jsonb *parameters; /* NULL for none */
+	const Jsonb *input;      /* for its standard input; NULL for none */
+} CommandCall;
+
+/* Raise what is to be mended where the file has no such command. */
+extern void command_require(const char *name);
+
+/* Run it, with no transaction open; the document of the outcome is the evidence. */
+extern JobOutcome command_perform(const JobTask *task, const CommandCall *call);
+
+/*
+ * The same for several actions of one command, up to the first that fails: the action is its
+ * parameter "action".  The document is {action: evidence}.
+ */
+extern JobOutcome command_perform_actions(const JobTask *task, const char *name, const Jsonb *input,
+										  const char *const *actions);
+
+/* In a transaction: {action: what it said on standard output}; and why the last one failed. */
+extern Jsonb *command_answers(const JobOutcome *outcome);
+extern char *command_error(const JobOutcome *outcome);
+
 extern void command_init(void);

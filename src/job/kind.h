@@ -49,6 +49,8 @@ typedef struct JobKind
 	Jsonb *(*perform)(const JobTask *task);
 	/* The same with no transaction open, for what takes its time outside. */
 	JobOutcome (*perform_outside)(const JobTask *task);
+	/* In the transaction that records the end of what was done outside, before the record. */
+	void (*settle)(const JobTask *task, JobOutcome *outcome);
 	const char *retry;   /* the policy, as JSON; NULL for the default */
 	bool has_own_worker; /* a queued kind that a process of another sort does */
 } JobKind;

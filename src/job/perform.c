@@ -210,9 +210,15 @@ job_perform_outside(const QueuedJob *job)
 }
 
 bool
-job_record(const QueuedJob *job, const JobOutcome *outcome)
+job_record(const QueuedJob *job, JobOutcome *outcome)
 {
-	JobFailure failure = {
+	const JobKind *kind = job_kind_find(job->kind);
+	JobTask task = task_of(job);
+	JobFailure failure;
+
+	if (kind != NULL && kind->settle != NULL)
+		kind->settle(&task, outcome);
+	failure = (JobFailure){
 		.error = outcome->error,
 		.sqlstate = outcome->sqlstate,
 		.is_final = outcome->is_final,

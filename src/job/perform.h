@@ -20,7 +20,7 @@ extern JobOutcome job_perform(const QueuedJob *job, CancelPolicy on_cancel);
 extern JobOutcome job_perform_outside(const QueuedJob *job);
 
 /* Record how it went.  False where the claim is lost: undo what was done. */
-extern bool job_record(const QueuedJob *job, const JobOutcome *outcome);
+extern bool job_record(const QueuedJob *job, JobOutcome *outcome);
 
 /* May the function do jobs for who asks?  Raises, as job_kind_define() does; its signature. */
 extern char *job_check_procedure(Oid procedure);

@@ -122,3 +122,9 @@ retry_is_retryable(const RetryPolicy *policy, const char *state)
 	}
 	return true;
 }
+
+bool
+retry_may_go_on(const RetryPolicy *policy, int attempt, const char *sqlstate)
+{
+	return attempt < policy->max_attempts && retry_is_retryable(policy, sqlstate);
+}

@@ -31,5 +31,8 @@ extern RetryPolicy retry_read(const Jsonb *policy);
  */
 extern int64 retry_delay_ms(const RetryPolicy *policy, int attempt);
 
+/* After attempt n has failed with this SQLSTATE, or NULL, is there to be another? */
+extern bool retry_may_go_on(const RetryPolicy *policy, int attempt, const char *sqlstate);
+
 /* May a failure with this SQLSTATE, or NULL, be tried again at all? */
 extern bool retry_is_retryable(const RetryPolicy *policy, const char *sqlstate);

@@ -102,7 +102,7 @@ claim_first(QueuedJob *job)
 
 /* False where the claim was lost: what was done is undone. */
 static bool
-record(const QueuedJob *job, const JobOutcome *outcome)
+record(const QueuedJob *job, JobOutcome *outcome)
 {
 	if (outcome->error != NULL)
 		ereport(LOG, errmsg("job of kind \"%s\" failed: %s", job->kind, outcome->error));

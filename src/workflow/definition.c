@@ -30,6 +30,14 @@ static const char *const step_types[] = {"system", "user", NULL};
 
 static const JsonRule id_rule = {.type = JSON_TEXT, .max_length = 63};
 
+static const JsonRule command_members[] = {
+	{.name = "name", .type = JSON_TEXT, .is_required = true, .max_length = 100},
+	{.name = "do", .type = JSON_TEXT, .max_length = 100},
+	{.name = "check", .type = JSON_TEXT, .max_length = 100},
+	{.name = "undo", .type = JSON_TEXT, .max_length = 100},
+	{0},
+};
+
 static const JsonRule step_members[] = {
 	{.name = "id", .type = JSON_TEXT, .is_required = true, .max_length = 63},
 	{.name = "name", .type = JSON_TEXT, .max_length = 200},
@@ -40,13 +48,17 @@ static const JsonRule step_members[] = {
 	{.name = "retryable", .type = JSON_BOOLEAN},
 	{.name = "retry", .type = JSON_OBJECT},
 	{.name = "validator", .type = JSON_TEXT},
-	{.name = "processor", .type = JSON_TEXT, .is_required = true},
+	{.name = "processor", .type = JSON_TEXT},
 	{.name = "compensation", .type = JSON_TEXT},
+	{.name = "command", .type = JSON_OBJECT, .members = command_members},
 	{0},
 };
 static const JsonRule step_rule = {.type = JSON_OBJECT, .members = step_members};
 
+static const char *const purposes[] = {"onboarding", "provisioning", NULL};
+
 static const JsonRule definition_members[] = {
+	{.name = "purpose", .type = JSON_TEXT, .choices = purposes},
 	{.name = "steps",
 	 .type = JSON_ARRAY,
 	 .is_required = true,
@@ -54,6 +66,38 @@ static const JsonRule definition_members[] = {
 	 .max_length = MAX_STEPS},
 	{0},
 };
+
+/* Of the library, by their names. */
+#define MAX_FUNCTION_TABLES 8
+static struct
+{
+	const StepFunctionEntry *functions;
+	int count;
+} function_tables[MAX_FUNCTION_TABLES];
+static int function_table_count = 0;
+
+void
+step_functions_register(const StepFunctionEntry *functions, int count)
+{
+	if (function_table_count == MAX_FUNCTION_TABLES)
+		elog(ERROR, "too many tables of functions for steps");
+	function_tables[function_table_count].functions = functions;
+	function_tables[function_table_count++].count = count;
+}
+
+StepFunction
+step_function(const char *name)
+{
+	for (int t = 0; t < function_table_count; t++)
+	{
+		for (int i = 0; i < function_tables[t].count; i++)
+		{
+			if (strcmp(function_tables[t].functions[i].name, name) == 0)
+				return function_tables[t].functions[i].function;
+		}
+	}
+	return NULL;
+}
 
 static int
 find_step(const Jsonb *steps, const char *id)
@@ -159,6 +203,13 @@ require_own_functions(const Jsonb *step)
 		if (json_text(step, roles[i]) != NULL)
 			require_step_function(json_text(step, roles[i]), id);
 	}
+	if (json_text(step, "processor") == NULL && json_member(step, "command") == NULL)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("step \"%s\" has neither a processor nor a command", id));
+	if (json_member(step, "command") != NULL && strcmp(json_text(step, "type"), "system") != 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("step \"%s\" has a command and is a user's", id),
+				errdetail("Only system steps have commands."));
 	if (json_member(step, "retry") != NULL)
 		retry_validate(json_member(step, "retry"));
 }

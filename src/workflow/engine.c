@@ -6,6 +6,10 @@
  * may follow are one transaction, so that a step in the database happens once, wherever the
  * server dies.  A user's step is done in the transaction of who brings the data.  The row of
  * the workflow is locked first, whoever moves it.
+ *
+ * A step whose work is outside of the database only begins it, and waits for the job that does
+ * it, at least once; the record that this job has ended and the end of the step are one
+ * transaction again.
  */
 #include "postgres.h"
 
@@ -22,26 +26,26 @@
 #include "job/perform.h"
 #include "job/queue.h"
 #include "job/retry.h"
-#include "workflow/workflow.h"
+#include "workflow/engine.h"
 
 #include "utils/builtins.h"
 
-#define STEP_KIND "workflow.step"
-
 GATE_STATEMENT(
 	workflow_insert,
-	"INSERT INTO tenancy.workflow (id, name, version, state, request, idempotency_key, created_at)"
-	" SELECT $1, d.name, d.version, 'running', $3, $4, $5"
+	"INSERT INTO tenancy.workflow (id, name, version, state, request, idempotency_key, created_at,"
+	"    tenant_id)"
+	" SELECT $1, d.name, d.version, 'running', $3, $4, $5, $6"
 	"   FROM tenancy.workflow_definition d WHERE d.name = $2"
 	"  ORDER BY d.version DESC LIMIT 1 ON CONFLICT (idempotency_key) DO NOTHING",
-	UUIDOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID);
+	UUIDOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, UUIDOID);
 GATE_STATEMENT(workflow_with_key,
 			   "SELECT w.id FROM tenancy.workflow w WHERE w.idempotency_key = $1", TEXTOID);
 GATE_STATEMENT(workflow_definition_exists,
 			   "SELECT FROM tenancy.workflow_definition d WHERE d.name = $1 LIMIT 1", TEXTOID);
 GATE_STATEMENT(workflow_steps_insert,
-			   "INSERT INTO tenancy.workflow_step (workflow_id, step, position, state, attempts)"
-			   " SELECT w.id, s.value ->> 'id', s.number::integer, 'pending', 0"
+			   "INSERT INTO tenancy.workflow_step (workflow_id, step, position, state, attempts,"
+			   "    is_outside)"
+			   " SELECT w.id, s.value ->> 'id', s.number::integer, 'pending', 0, false"
 			   "   FROM tenancy.workflow w"
 			   "   JOIN tenancy.workflow_definition d ON d.name = w.name AND d.version = w.version,"
 			   "        pg_catalog.jsonb_array_elements(d.definition -> 'steps') WITH ORDINALITY "
@@ -58,14 +62,15 @@ GATE_STATEMENT(workflow_step_row,
 			   "SELECT s FROM tenancy.workflow_step s WHERE s.workflow_id = $1 AND s.step = $2",
 			   UUIDOID, TEXTOID);
 GATE_STATEMENT(workflow_step_get,
-			   "SELECT s.state, s.result FROM tenancy.workflow_step s"
+			   "SELECT s.state, s.job_id FROM tenancy.workflow_step s"
 			   " WHERE s.workflow_id = $1 AND s.step = $2",
 			   UUIDOID, TEXTOID);
 GATE_STATEMENT(workflow_put_tenant, "UPDATE tenancy.workflow w SET tenant_id = $2 WHERE w.id = $1",
 			   UUIDOID, UUIDOID);
 GATE_STATEMENT(workflow_move,
 			   "UPDATE tenancy.workflow w SET state = $3, error = $4,"
-			   "       finished_at = CASE WHEN $3 = 'running' THEN NULL ELSE $5 END"
+			   "       finished_at = CASE WHEN $3 IN ('running', 'compensating') THEN NULL"
+			   "           ELSE $5 END"
 			   " WHERE w.id = $1 AND w.state = $2",
 			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
 /* Steps that wait for nothing any more. */
@@ -84,7 +89,7 @@ GATE_STATEMENT(workflow_step_begin,
 			   "       started_at = $4, finished_at = NULL"
 			   " WHERE s.workflow_id = $1 AND s.step = $2",
 			   UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID);
-GATE_STATEMENT(workflow_step_end,
+GATE_STATEMENT(workflow_step_put_end,
 			   "UPDATE tenancy.workflow_step s SET state = $3, result = coalesce($4, s.result),"
 			   "       error = $5, attempts = s.attempts + $6, finished_at = $7"
 			   " WHERE s.workflow_id = $1 AND s.step = $2",
@@ -94,22 +99,17 @@ GATE_STATEMENT(workflow_open_steps,
 			   " WHERE s.workflow_id = $1 AND s.state NOT IN ('completed', 'skipped')"
 			   " ORDER BY s.position",
 			   UUIDOID);
-/* Failed, or running by a job that is no more. */
-GATE_STATEMENT(workflow_stuck_steps,
-			   "SELECT s.step FROM tenancy.workflow_step s"
-			   " WHERE s.workflow_id = $1 AND (s.state = 'failed' OR s.state = 'running'"
-			   "   AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = s.job_id))"
-			   " ORDER BY s.position",
-			   UUIDOID);
-GATE_STATEMENT(workflow_undo_steps,
-			   "SELECT s.step, s.result FROM tenancy.workflow_step s"
-			   " WHERE s.workflow_id = $1 AND s.state = 'completed'"
-			   " ORDER BY s.finished_at DESC, s.position DESC",
-			   UUIDOID);
 GATE_STATEMENT(workflow_cancel_jobs,
 			   "DELETE FROM tenancy.job_pending j USING tenancy.workflow_step s"
-			   " WHERE s.workflow_id = $1 AND s.state = 'running' AND j.id = s.job_id",
+			   " WHERE s.workflow_id = $1 AND s.state = 'running' AND j.id = s.job_id"
+			   "   AND (j.lane <> '*' OR j.lease_until IS NULL)",
 			   UUIDOID);
+/* The job goes on when the step has begun anew. */
+GATE_STATEMENT(workflow_step_wait,
+			   "UPDATE tenancy.workflow_step s SET state = $3, job_id = $4,"
+			   "       input = coalesce($5, s.input), error = NULL, is_outside = true"
+			   " WHERE s.workflow_id = $1 AND s.step = $2",
+			   UUIDOID, TEXTOID, TEXTOID, UUIDOID, JSONBOID);
 GATE_STATEMENT(
 	workflow_progress,
 	"WITH step AS (SELECT s.step, s.position, s.state, s.error, e.value,"
@@ -150,9 +150,14 @@ GATE_STATEMENT(
 	UUIDOID);
 
 static const StateMove workflow_moves[] = {
-	{"running", "complete", "completed"},   {"running", "fail", "failed"},
-	{"failed", "retry", "running"},         {"running", "roll back", "compensated"},
-	{"failed", "roll back", "compensated"},
+	{"running", "complete", "completed"},
+	{"running", "fail", "failed"},
+	{"failed", "retry", "running"},
+	{"running", "roll back", "compensating"},
+	{"failed", "roll back", "compensating"},
+	{"compensating", "fail", "compensation_failed"},
+	{"compensation_failed", "roll back", "compensating"},
+	{"compensating", "finish", "compensated"},
 };
 static StateMachine workflow_states = {
 	.name = "workflow",
@@ -161,11 +166,19 @@ static StateMachine workflow_states = {
 	.move_count = lengthof(workflow_moves),
 };
 static const StateMove step_moves[] = {
-	{"pending", "begin", "running"},      {"pending", "complete", "completed"},
-	{"running", "complete", "completed"}, {"running", "fail", "failed"},
-	{"pending", "fail", "failed"},        {"failed", "retry", "pending"},
-	{"failed", "skip", "skipped"},        {"pending", "skip", "skipped"},
+	{"pending", "begin", "running"},
+	{"pending", "complete", "completed"},
+	{"running", "complete", "completed"},
+	{"running", "fail", "failed"},
+	{"pending", "fail", "failed"},
+	{"failed", "retry", "pending"},
+	{"failed", "skip", "skipped"},
+	{"pending", "skip", "skipped"},
 	{"completed", "undo", "compensated"},
+	{"completed", "begin to undo", "compensating"},
+	{"failed", "begin to undo", "compensating"},
+	{"skipped", "begin to undo", "compensating"},
+	{"compensating", "undo", "compensated"},
 };
 static StateMachine step_states = {
 	.name = "step",
@@ -177,36 +190,55 @@ static StateMachine step_states = {
 static const EventType event_types[] = {
 	{"tenant.onboarding.success", 1, "the onboarding of a tenant is complete"},
 	{"tenant.onboarding.failure", 1, "a required step of the onboarding of a tenant has failed"},
+	{"tenant.onboarding.undo_failed", 1, "undoing an onboarding has failed, and needs a human"},
+	{"tenant.provisioning.success", 1, "what a tenant needs outside of the database is there"},
+	{"tenant.provisioning.failure", 1,
+	 "a required step of the provisioning of a tenant has failed"},
+	{"tenant.provisioning.undo_failed", 1, "undoing a provisioning has failed, and needs a human"},
 };
 
-typedef struct Running
-{
-	pg_uuid_t id;
-	char *state;
-	pg_uuid_t *tenant;
-	Jsonb *request;
-	Jsonb *definition;
-} Running;
-
-static Running
-lock_workflow(const pg_uuid_t *id)
+bool
+running_find(const pg_uuid_t *id, Running *workflow)
 {
 	GateRows *rows = gate_run(&workflow_lock, EXPECT_AT_MOST_ONE, gate_uuid(id));
 
 	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("workflow \"%s\" does not exist", id_text(id)));
-	return (Running){
+		return false;
+	*workflow = (Running){
 		.id = *id,
 		.state = row_text(rows, 0, 0),
 		.tenant = row_uuid(rows, 0, 1),
 		.request = row_jsonb(rows, 0, 2),
 		.definition = row_jsonb(rows, 0, 3),
 	};
+	return true;
 }
 
-static void
-move(Running *workflow, const char *event, const char *error)
+Running
+running_lock(const pg_uuid_t *id)
+{
+	Running workflow;
+
+	if (!running_find(id, &workflow))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("workflow \"%s\" does not exist", id_text(id)));
+	return workflow;
+}
+
+bool
+running_is(const Running *workflow, const char *state)
+{
+	return strcmp(workflow->state, state) == 0;
+}
+
+void
+running_require_event(const Running *workflow, const char *event)
+{
+	(void) state_after(&workflow_states, workflow->state, event, id_text(&workflow->id));
+}
+
+void
+running_move(Running *workflow, const char *event, const char *error)
 {
 	const char *to = state_after(&workflow_states, workflow->state, event, id_text(&workflow->id));
 
@@ -215,16 +247,19 @@ move(Running *workflow, const char *event, const char *error)
 	workflow->state = pstrdup(to);
 }
 
-static void
-tell(const Running *workflow, const char *type, const char *step, const char *error)
+void
+running_tell(const Running *workflow, const char *event, const char *step, const char *error)
 {
+	char *purpose = json_text(workflow->definition, "purpose");
 	JsonBuilder payload;
 
 	json_begin(&payload);
 	json_put_text(&payload, "workflow", id_text(&workflow->id));
 	json_put_text(&payload, "step", step);
 	json_put_text(&payload, "error", error);
-	(void) outbox_put(workflow->tenant, type, json_end(&payload));
+	(void) outbox_put(workflow->tenant,
+					  psprintf("tenant.%s.%s", purpose == NULL ? "onboarding" : purpose, event),
+					  json_end(&payload));
 }
 
 static bool
@@ -252,9 +287,20 @@ enqueue(const Running *workflow, const char *name, const Jsonb *step)
 	return job_put(&request);
 }
 
-/* Begin the system steps that may; complete the workflow where nothing is left. */
-static void
-advance(Running *workflow)
+GateRows *
+running_open_steps(const Running *workflow)
+{
+	return gate_run(&workflow_open_steps, EXPECT_ANY, gate_uuid(&workflow->id));
+}
+
+void
+running_cancel_jobs(const Running *workflow)
+{
+	gate_run(&workflow_cancel_jobs, EXPECT_ANY, gate_uuid(&workflow->id));
+}
+
+void
+running_advance(Running *workflow)
 {
 	GateRows *rows = gate_run(&workflow_ready_steps, EXPECT_ANY, gate_uuid(&workflow->id),
 							  gate_jsonb(workflow->definition));
@@ -268,35 +314,46 @@ advance(Running *workflow)
 			gate_run(&workflow_step_begin, EXPECT_ONE, gate_uuid(&workflow->id), gate_text(name),
 					 gate_uuid(enqueue(workflow, name, step)), gate_timestamptz(clock_wall()));
 	}
-	if (gate_run(&workflow_open_steps, EXPECT_ANY, gate_uuid(&workflow->id))->count == 0)
+	if (running_open_steps(workflow)->count == 0)
 	{
-		move(workflow, "complete", NULL);
-		tell(workflow, "tenant.onboarding.success", NULL, NULL);
+		running_move(workflow, "complete", NULL);
+		running_tell(workflow, "success", NULL, NULL);
 	}
 }
 
-static Jsonb *
-run_function(const char *name, const StepTask *task)
+Jsonb *
+step_arguments(const StepTask *task)
 {
-	StepFunction function = step_function(name);
 	JsonBuilder arguments;
 
-	if (function != NULL)
-		return function(task);
 	json_begin(&arguments);
 	json_put_text(&arguments, "workflow", id_text(task->workflow));
 	json_put_text(&arguments, "tenant_id", task->tenant == NULL ? NULL : id_text(task->tenant));
 	json_put_jsonb(&arguments, "request", task->request);
 	json_put_jsonb(&arguments, "data", task->data);
 	json_put_jsonb(&arguments, "result", task->result);
-	return job_call_procedure(name, task->tenant, json_end(&arguments));
+	return json_end(&arguments);
 }
 
+Jsonb *
+step_call(const char *name, const StepTask *task)
+{
+	StepFunction function = step_function(name);
+
+	if (function != NULL)
+		return function(task);
+	return job_call_procedure(name, task->tenant, step_arguments(task));
+}
+
+/* A try at a step: where it has a command its processor, if any, makes the input for that. */
 typedef struct Attempted
 {
+	const Running *workflow;
+	const Jsonb *step;
 	const char *function;
 	StepTask task;
 	Jsonb *result;
+	pg_uuid_t *waits_for;
 } Attempted;
 
 static void
@@ -304,17 +361,38 @@ attempt_function(void *argument)
 {
 	Attempted *attempted = argument;
 
-	attempted->result = run_function(attempted->function, &attempted->task);
+	attempted->task.waits_for = &attempted->waits_for;
+	if (attempted->function != NULL)
+		attempted->result = step_call(attempted->function, &attempted->task);
+	if (json_member(attempted->step, "command") == NULL)
+		return;
+	if (attempted->result == NULL)
+		attempted->result = step_arguments(&attempted->task);
+	attempted->waits_for =
+		step_command_put(attempted->workflow, attempted->step, false, attempted->result);
 }
 
-static StepTask
-task_for(const Running *workflow, const Jsonb *data)
+StepTask
+step_task(const Running *workflow, const char *step, const Jsonb *data, pg_uuid_t **waits_for)
 {
 	return (StepTask){
 		.workflow = &workflow->id,
 		.tenant = workflow->tenant,
 		.request = workflow->request,
 		.data = data,
+		.step = step,
+		.waits_for = waits_for,
+	};
+}
+
+static Attempted
+try_at(const Running *workflow, const Jsonb *step, const char *role, const Jsonb *data)
+{
+	return (Attempted){
+		.workflow = workflow,
+		.step = step,
+		.function = json_text(step, role),
+		.task = step_task(workflow, json_text(step, "id"), data, NULL),
 	};
 }
 
@@ -322,7 +400,7 @@ task_for(const Running *workflow, const Jsonb *data)
 static Jsonb *
 validate(const Running *workflow, const Jsonb *step, const Jsonb *data)
 {
-	Attempted attempted = {json_text(step, "validator"), task_for(workflow, data)};
+	Attempted attempted = try_at(workflow, step, "validator", data);
 	ErrorData *error;
 	JsonBuilder result;
 	JsonbParseState *errors = NULL;
@@ -332,7 +410,7 @@ validate(const Running *workflow, const Jsonb *step, const Jsonb *data)
 		attempted.function = json_text(step, "processor");
 	else
 	{
-		attempted.result = run_function(attempted.function, &attempted.task);
+		attempted.result = step_call(attempted.function, &attempted.task);
 		if (attempted.result != NULL)
 			return attempted.result;
 	}
@@ -353,32 +431,52 @@ validate(const Running *workflow, const Jsonb *step, const Jsonb *data)
 	return json_end(&result);
 }
 
-static void
-end_step(const Running *workflow, const char *step, const char *state, const Jsonb *result,
-		 const char *error)
+void
+step_finish(const Running *workflow, const char *step, const char *state, const Jsonb *result,
+			const char *error)
 {
-	gate_run(&workflow_step_end, EXPECT_ONE, gate_uuid(&workflow->id), gate_text(step),
+	gate_run(&workflow_step_put_end, EXPECT_ONE, gate_uuid(&workflow->id), gate_text(step),
 			 gate_text(state), gate_jsonb(result), gate_text(error), gate_int32(1),
 			 gate_timestamptz(clock_wall()));
+}
+
+void
+step_wait(const Running *workflow, const char *step, const char *state, const pg_uuid_t *job,
+		  const Jsonb *input)
+{
+	gate_run(&workflow_step_wait, EXPECT_ONE, gate_uuid(&workflow->id), gate_text(step),
+			 gate_text(state), gate_uuid(job), gate_jsonb(input));
 }
 
 static void
 complete_step(Running *workflow, const char *name, const Jsonb *result)
 {
-	end_step(workflow, name, "completed", result, NULL);
+	step_finish(workflow, name, "completed", result, NULL);
 	/* A step may have made the tenant. */
-	*workflow = lock_workflow(&workflow->id);
-	advance(workflow);
+	*workflow = running_lock(&workflow->id);
+	running_advance(workflow);
 }
 
 static void
 fail_step(Running *workflow, const char *name, const Jsonb *step, const char *error)
 {
-	end_step(workflow, name, "failed", NULL, error);
+	step_finish(workflow, name, "failed", NULL, error);
 	if (!json_bool(step, "required", true))
 		return;
-	move(workflow, "fail", error);
-	tell(workflow, "tenant.onboarding.failure", name, error);
+	running_move(workflow, "fail", error);
+	running_tell(workflow, "failure", name, error);
+}
+
+/* The work is done, or has begun outside. */
+static void
+take_result(Running *workflow, const Attempted *attempted)
+{
+	char *name = json_text(attempted->step, "id");
+
+	if (attempted->waits_for != NULL)
+		step_wait(workflow, name, "running", attempted->waits_for, attempted->result);
+	else
+		complete_step(workflow, name, attempted->result);
 }
 
 /* A job of the kind workflow.step. */
@@ -386,25 +484,72 @@ static Jsonb *
 perform_step(const JobTask *task)
 {
 	char *name = json_text(task->arguments, "step");
-	Running workflow = lock_workflow(id_parse(json_text(task->arguments, "workflow")));
-	Jsonb *step = workflow_find_step(workflow.definition, name);
-	GateRows *rows =
-		gate_run(&workflow_step_get, EXPECT_ONE, gate_uuid(&workflow.id), gate_text(name));
-	Attempted attempted = {json_text(step, "processor"), task_for(&workflow, json_empty_object())};
-	RetryPolicy policy = retry_read(json_member(step, "retry"));
+	Running workflow;
+	Jsonb *step;
+	GateRows *rows;
+	Attempted attempted;
+	RetryPolicy policy;
 	ErrorData *error;
 
-	if (strcmp(workflow.state, "running") != 0 || strcmp(row_text(rows, 0, 0), "running") != 0)
+	if (name == NULL)
+		return compensation_perform(task);
+	workflow = running_lock(id_parse(json_text(task->arguments, "workflow")));
+	step = workflow_find_step(workflow.definition, name);
+	rows = gate_run(&workflow_step_get, EXPECT_ONE, gate_uuid(&workflow.id), gate_text(name));
+	if (!running_is(&workflow, "running") || strcmp(row_text(rows, 0, 0), "running") != 0)
 		return NULL;
+	attempted = try_at(&workflow, step, "processor", json_empty_object());
+	policy = retry_read(json_member(step, "retry"));
 	error = attempt(name, attempt_function, &attempted);
 	if (error == NULL)
-		complete_step(&workflow, name, attempted.result);
-	else if (json_bool(step, "retryable", true) && task->attempt < policy.max_attempts &&
-			 retry_is_retryable(&policy, unpack_sql_state(error->sqlerrcode)))
+		take_result(&workflow, &attempted);
+	else if (json_bool(step, "retryable", true) &&
+			 retry_may_go_on(&policy, task->attempt, unpack_sql_state(error->sqlerrcode)))
 		ReThrowError(error);
 	else
 		fail_step(&workflow, name, step, error->message);
 	return attempted.result;
+}
+
+void
+workflow_step_end(const pg_uuid_t *id, const char *name, const pg_uuid_t *job, const Jsonb *result,
+				  const char *error)
+{
+	Running workflow;
+	GateRows *rows;
+	bool is_being_done;
+
+	if (!running_find(id, &workflow))
+		return;
+	rows = gate_run(&workflow_step_get, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_text(name));
+	if (rows->count == 0 || row_is_null(rows, 0, 1) || !id_equal(row_uuid(rows, 0, 1), job))
+		return;
+	is_being_done = strcmp(row_text(rows, 0, 0), "running") == 0;
+	if (!is_being_done && strcmp(row_text(rows, 0, 0), "compensating") != 0)
+		return;
+	if (!is_being_done && error != NULL)
+	{
+		step_finish(&workflow, name, "compensating", NULL, error);
+		running_move(&workflow, "fail", error);
+		running_tell(&workflow, "undo_failed", name, error);
+		return;
+	}
+	if (is_being_done && running_is(&workflow, "running"))
+	{
+		if (error == NULL)
+			complete_step(&workflow, name, result);
+		else
+			fail_step(&workflow, name, workflow_find_step(workflow.definition, name), error);
+		return;
+	}
+	/* Another step has failed meanwhile, or all is to be undone. */
+	step_finish(&workflow, name,
+				!is_being_done  ? "compensated"
+				: error == NULL ? "completed"
+								: "failed",
+				result, error);
+	if (running_is(&workflow, "compensating"))
+		compensation_put(&workflow);
 }
 
 static const JobKind step_kind = {
@@ -421,6 +566,8 @@ workflow_init(void)
 	state_machine_register(&step_states);
 	event_types_register(event_types, lengthof(event_types));
 	job_kind_register(&step_kind);
+	step_command_init();
+	processors_init();
 }
 
 void
@@ -429,37 +576,43 @@ workflow_set_tenant(const pg_uuid_t *workflow, const pg_uuid_t *tenant)
 	gate_run(&workflow_put_tenant, EXPECT_ONE, gate_uuid(workflow), gate_uuid(tenant));
 }
 
-static Datum
-row_of(const pg_uuid_t *workflow)
+Datum
+workflow_row_of(const pg_uuid_t *workflow)
 {
 	return row_datum(gate_run(&workflow_row, EXPECT_ONE, gate_uuid(workflow)), 0, 0);
+}
+
+pg_uuid_t *
+workflow_begin(const char *name, const Jsonb *request, const pg_uuid_t *tenant, const char *key)
+{
+	pg_uuid_t *id = id_new();
+	Running workflow;
+
+	if (gate_run(&workflow_definition_exists, EXPECT_AT_MOST_ONE, gate_text(name))->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("workflow \"%s\" is not defined", name));
+	if (gate_run(&workflow_insert, EXPECT_ANY, gate_uuid(id), gate_text(name), gate_jsonb(request),
+				 gate_text(key), gate_timestamptz(clock_now()), gate_uuid(tenant))
+			->count == 0)
+		return row_uuid(gate_run(&workflow_with_key, EXPECT_ONE, gate_text(key)), 0, 0);
+	gate_run(&workflow_steps_insert, EXPECT_ANY, gate_uuid(id));
+	workflow = running_lock(id);
+	running_advance(&workflow);
+	return id;
 }
 
 /* onboarding_start(request jsonb, workflow text, idempotency_key text) → tenancy.workflow */
 TENANCY_FUNCTION(onboarding_start)
 {
 	char *name = required_text(fcinfo, 1, "workflow");
-	char *key = optional_text(fcinfo, 2);
-	pg_uuid_t *id = id_new();
-	Running workflow;
 
 	context_require_none("an onboarding");
 	require_argument(fcinfo, 0, "request");
 	if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(0)))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the request for an onboarding must be a JSON object"));
-	if (gate_run(&workflow_definition_exists, EXPECT_AT_MOST_ONE, gate_text(name))->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("workflow \"%s\" is not defined", name));
-	if (gate_run(&workflow_insert, EXPECT_ANY, gate_uuid(id), gate_text(name), gate_argument(0),
-				 gate_text(key), gate_timestamptz(clock_now()))
-			->count == 0)
-		PG_RETURN_DATUM(
-			row_of(row_uuid(gate_run(&workflow_with_key, EXPECT_ONE, gate_text(key)), 0, 0)));
-	gate_run(&workflow_steps_insert, EXPECT_ANY, gate_uuid(id));
-	workflow = lock_workflow(id);
-	advance(&workflow);
-	PG_RETURN_DATUM(row_of(id));
+	PG_RETURN_DATUM(workflow_row_of(
+		workflow_begin(name, PG_GETARG_JSONB_P(0), NULL, optional_text(fcinfo, 2))));
 }
 
 static Jsonb *
@@ -515,18 +668,19 @@ TENANCY_FUNCTION(onboarding_step_execute)
 	Jsonb *data = optional_data(fcinfo, 2);
 	Running workflow;
 	Jsonb *step;
-	StepTask task;
+	Attempted attempted;
 
 	context_require_none("a step of an onboarding");
-	workflow = lock_workflow(id);
+	workflow = running_lock(id);
 	step = require_turn(&workflow, name);
 	if (json_text(step, "validator") != NULL &&
 		!json_bool(validate(&workflow, step, data), "valid", false))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the data of step \"%s\" is not valid", name),
 				errhint("onboarding_step_validate() says why."));
-	task = task_for(&workflow, data);
-	complete_step(&workflow, name, run_function(json_text(step, "processor"), &task));
+	attempted = try_at(&workflow, step, "processor", data);
+	attempt_function(&attempted);
+	take_result(&workflow, &attempted);
 	PG_RETURN_DATUM(
 		row_datum(gate_run(&workflow_step_row, EXPECT_ONE, gate_uuid(id), gate_text(name)), 0, 0));
 }
@@ -540,7 +694,7 @@ TENANCY_FUNCTION(onboarding_step_validate)
 	Running workflow;
 
 	context_require_none("a step of an onboarding");
-	workflow = lock_workflow(id);
+	workflow = running_lock(id);
 	PG_RETURN_JSONB_P(validate(&workflow, require_turn(&workflow, name), data));
 }
 
@@ -554,107 +708,4 @@ TENANCY_FUNCTION(onboarding_progress)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("workflow \"%s\" does not exist", id_text(id)));
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
-}
-
-/* Optional steps that are open; raises for a required one. */
-static void
-skip_open(const Running *workflow)
-{
-	GateRows *rows = gate_run(&workflow_open_steps, EXPECT_ANY, gate_uuid(&workflow->id));
-
-	for (int64 i = 0; i < rows->count; i++)
-	{
-		char *name = row_text(rows, i, 0);
-
-		if (json_bool(workflow_find_step(workflow->definition, name), "required", true))
-			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the workflow is not complete"), errdetail("Step \"%s\" is not.", name));
-	}
-	gate_run(&workflow_cancel_jobs, EXPECT_ANY, gate_uuid(&workflow->id));
-	for (int64 i = 0; i < rows->count; i++)
-		end_step(workflow, row_text(rows, i, 0), "skipped", NULL, NULL);
-}
-
-/* onboarding_complete(workflow uuid) → tenancy.workflow */
-TENANCY_FUNCTION(onboarding_complete)
-{
-	pg_uuid_t *id = required_uuid(fcinfo, 0, "workflow");
-	Running workflow;
-
-	context_require_none("an onboarding");
-	workflow = lock_workflow(id);
-	if (strcmp(workflow.state, "completed") != 0)
-	{
-		if (strcmp(workflow.state, "running") != 0)
-			(void) state_after(&workflow_states, workflow.state, "complete", id_text(id));
-		skip_open(&workflow);
-		advance(&workflow);
-	}
-	PG_RETURN_DATUM(row_of(id));
-}
-
-/* Steps that are stuck begin again, or are skipped where they are optional. */
-static void
-recover_steps(Running *workflow, bool skip)
-{
-	GateRows *rows = gate_run(&workflow_stuck_steps, EXPECT_ANY, gate_uuid(&workflow->id));
-
-	for (int64 i = 0; i < rows->count; i++)
-	{
-		char *name = row_text(rows, i, 0);
-
-		if (skip && json_bool(workflow_find_step(workflow->definition, name), "required", true))
-			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("step \"%s\" is required and cannot be skipped", name));
-		end_step(workflow, name, skip ? "skipped" : "pending", NULL, NULL);
-	}
-	if (strcmp(workflow->state, "failed") == 0)
-		move(workflow, "retry", NULL);
-	advance(workflow);
-}
-
-/* All in one transaction: where one compensation fails, nothing has been undone. */
-static void
-roll_back(Running *workflow)
-{
-	GateRows *rows;
-
-	gate_run(&workflow_cancel_jobs, EXPECT_ANY, gate_uuid(&workflow->id));
-	rows = gate_run(&workflow_undo_steps, EXPECT_ANY, gate_uuid(&workflow->id));
-	for (int64 i = 0; i < rows->count; i++)
-	{
-		char *name = row_text(rows, i, 0);
-		char *compensation =
-			json_text(workflow_find_step(workflow->definition, name), "compensation");
-		StepTask task = task_for(workflow, json_empty_object());
-
-		task.result = row_jsonb(rows, i, 1);
-		if (compensation != NULL)
-			(void) run_function(compensation, &task);
-		end_step(workflow, name, "compensated", NULL, NULL);
-	}
-	move(workflow, "roll back", NULL);
-}
-
-/* onboarding_recover(workflow uuid, action text) → tenancy.workflow */
-TENANCY_FUNCTION(onboarding_recover)
-{
-	pg_uuid_t *id = required_uuid(fcinfo, 0, "workflow");
-	char *action = required_text(fcinfo, 1, "action");
-	Running workflow;
-
-	context_require_none("an onboarding");
-	workflow = lock_workflow(id);
-	if (strcmp(workflow.state, "running") != 0 && strcmp(workflow.state, "failed") != 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the workflow is %s", workflow.state));
-	if (strcmp(action, "retry") == 0 || strcmp(action, "skip") == 0)
-		recover_steps(&workflow, *action == 's');
-	else if (strcmp(action, "rollback") == 0)
-		roll_back(&workflow);
-	else
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid action \"%s\"", action),
-				errhint("Possible: \"retry\", \"skip\" and \"rollback\"."));
-	PG_RETURN_DATUM(row_of(id));
 }

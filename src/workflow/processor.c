@@ -290,11 +290,7 @@ deselect_plugins(const StepTask *task)
 	return NULL;
 }
 
-static const struct
-{
-	const char *name;
-	StepFunction function;
-} functions[] = {
+static const StepFunctionEntry functions[] = {
 	{"catalog.import", import_catalog},       {"catalog.remove", remove_catalog},
 	{"database.check", check_database},       {"github.connect", connect_github},
 	{"github.disconnect", disconnect_github}, {"plugins.deselect", deselect_plugins},
@@ -302,13 +298,8 @@ static const struct
 	{"tenant.delete", delete_tenant},
 };
 
-StepFunction
-step_function(const char *name)
+void
+processors_init(void)
 {
-	for (int i = 0; i < lengthof(functions); i++)
-	{
-		if (strcmp(functions[i].name, name) == 0)
-			return functions[i].function;
-	}
-	return NULL;
+	step_functions_register(functions, lengthof(functions));
 }

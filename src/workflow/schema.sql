@@ -36,12 +36,13 @@ CREATE TABLE tenancy.workflow (
     CONSTRAINT workflow_pkey PRIMARY KEY (id),
     CONSTRAINT workflow_idempotency_key_key UNIQUE (idempotency_key),
     CONSTRAINT workflow_definition_fkey FOREIGN KEY (name, version) REFERENCES tenancy.workflow_definition (name, version),
-    CONSTRAINT workflow_state_check CHECK (state IN ('running', 'completed', 'failed', 'compensated'))
+    CONSTRAINT workflow_state_check CHECK (state IN ('running', 'completed', 'failed', 'compensating',
+        'compensation_failed', 'compensated'))
 );
 COMMENT ON TABLE tenancy.workflow IS
 'Workflows, such as the onboarding of one tenant. Kept for ever.';
 COMMENT ON COLUMN tenancy.workflow.tenant_id IS 'null until a step has made the tenant';
-COMMENT ON COLUMN tenancy.workflow.state IS 'failed: a required step has; compensated: all has been undone';
+COMMENT ON COLUMN tenancy.workflow.state IS 'failed: a required step has; compensating: it is being undone; compensation_failed: that went wrong, and needs a human; compensated: all has been undone';
 CREATE INDEX workflow_tenant_idx ON tenancy.workflow (tenant_id);
 REVOKE ALL ON tenancy.workflow FROM PUBLIC;
 GRANT SELECT ON tenancy.workflow TO tenancy_admin, tenancy_auditor;
@@ -58,13 +59,17 @@ CREATE TABLE tenancy.workflow_step (
     job_id          uuid,
     started_at      timestamptz,
     finished_at     timestamptz,
+    input           jsonb,
+    is_outside      boolean NOT NULL,
     CONSTRAINT workflow_step_pkey PRIMARY KEY (workflow_id, step),
     CONSTRAINT workflow_step_workflow_fkey FOREIGN KEY (workflow_id) REFERENCES tenancy.workflow (id) ON DELETE CASCADE,
-    CONSTRAINT workflow_step_state_check CHECK (state IN ('pending', 'running', 'completed', 'failed', 'skipped', 'compensated'))
+    CONSTRAINT workflow_step_state_check CHECK (state IN ('pending', 'running', 'completed', 'failed', 'skipped', 'compensating', 'compensated'))
 );
 COMMENT ON TABLE tenancy.workflow_step IS
 'The steps of workflows. Kept as long as the workflow. What a user gave to a step is not kept.';
-COMMENT ON COLUMN tenancy.workflow_step.state IS 'running: its job is enqueued or at work';
+COMMENT ON COLUMN tenancy.workflow_step.state IS 'running: its job is enqueued or at work; compensating: that which undoes it';
+COMMENT ON COLUMN tenancy.workflow_step.input IS 'what its command was given';
+COMMENT ON COLUMN tenancy.workflow_step.is_outside IS 'it has begun to do something outside of the database, which is undone also where the step has failed';
 REVOKE ALL ON tenancy.workflow_step FROM PUBLIC;
 GRANT SELECT ON tenancy.workflow_step TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.workflow_step', '');

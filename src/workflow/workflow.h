@@ -17,10 +17,24 @@ typedef struct StepTask
 	const Jsonb *request;    /* that the workflow was started with */
 	const Jsonb *data;       /* that a user gave to the step; {} for none */
 	const Jsonb *result;     /* of the step, for its compensation; NULL */
+	const char *step;
+	/* Put here the job that will finish the step, by workflow_step_end(), where its work is
+	 * outside of the database and only begins. */
+	pg_uuid_t **waits_for;
 } StepTask;
 
 /* The work of a step; raises where it fails.  Its result, or NULL. */
 typedef Jsonb *(*StepFunction)(const StepTask *task);
+
+typedef struct StepFunctionEntry
+{
+	const char *name; /* as definitions have it */
+	StepFunction function;
+} StepFunctionEntry;
+
+/* From the init function of a module, in the postmaster; those of the shipped onboarding. */
+extern void step_functions_register(const StepFunctionEntry *functions, int count);
+extern void processors_init(void);
 
 /* A function of the library by its name; NULL for none. */
 extern StepFunction step_function(const char *name);
@@ -36,6 +50,18 @@ extern Jsonb *workflow_find_step(const Jsonb *definition, const char *step);
 
 /* Say whose workflow it is. */
 extern void workflow_set_tenant(const pg_uuid_t *workflow, const pg_uuid_t *tenant);
+
+/* Start one by its latest definition, for a tenant that there is already or NULL; its id. */
+extern pg_uuid_t *workflow_begin(const char *name, const Jsonb *request, const pg_uuid_t *tenant,
+								 const char *key);
+
+/*
+ * The job that a step has waited for, to be done or to be undone, has ended: said in the
+ * transaction that records that.  "error" is NULL when it succeeded.  Does nothing where the
+ * step waits for it no more.
+ */
+extern void workflow_step_end(const pg_uuid_t *workflow, const char *step, const pg_uuid_t *job,
+							  const Jsonb *result, const char *error);
 
 /* In the postmaster, from _PG_init. */
 extern void workflow_init(void);
