@@ -2,9 +2,10 @@
  * billing/run.c
  *		Billing runs: from what is due to invoices.
  *
- * A batch of tenants is billed by a handful of statements, whatever its size, in a
- * subtransaction; when it fails it is halved, until the tenant that fails stands alone and is
- * recorded.  So one bad subscription costs some repeated work and stops nobody.
+ * A batch of tenants is billed by a handful of statements, whatever its size.  Some batches
+ * share a subtransaction; when it fails each has its own, and the one that fails is halved until
+ * the tenant that fails stands alone and is recorded.  So one bad subscription costs some
+ * repeated work and stops nobody.
  *
  * A period is billed once: the subscription, locked, says which is open, and an invoice that is
  * not void is unique by subscription and period.  What was billed is committed with the move of
@@ -34,7 +35,11 @@
 #include "utils/tuplestore.h"
 
 #define BATCH_SIZE 1000
-/* Of ids that are read at once: memory stays flat, and the index is read about once. */
+/*
+ * Of ids that are read, and billed in a subtransaction, at once: memory stays flat.  The index is
+ * read about once.  A subtransaction keeps what its transition tables took, about half a kilobyte
+ * a tenant, until the transaction ends, and uses it again from batch to batch.
+ */
 #define READ_SIZE (20 * BATCH_SIZE)
 
 GATE_STATEMENT(billing_due,
@@ -79,23 +84,21 @@ billing_batch(const BatchRequest *request, WriteMode mode, bool alone)
 
 /* Amounts of different currencies are never added to each other. */
 static void
-add_bill(BillingResult *result, const Bill *bill)
+add_total(BillingResult *result, const char *currency, Numeric total)
 {
 	int n = 0;
 
-	while (n < result->currency_count && strcmp(result->currencies[n].code, bill->currency) != 0)
+	while (n < result->currency_count && strcmp(result->currencies[n].code, currency) != 0)
 		n++;
 	if (n == result->currency_count)
 	{
 		result->currencies = n == 0 ? palloc(sizeof(BillingTotal))
 									: repalloc(result->currencies, sizeof(BillingTotal) * (n + 1));
-		result->currencies[n].code = pstrdup(bill->currency);
+		result->currencies[n].code = pstrdup(currency);
 		result->currencies[n].total = numeric_from_int(0);
 		result->currency_count++;
 	}
-	result->currencies[n].total = numeric_plus(result->currencies[n].total, bill->total);
-	result->invoices++;
-	result->lines += list_length(bill->lines);
+	result->currencies[n].total = numeric_plus(result->currencies[n].total, total);
 }
 
 static void
@@ -108,11 +111,28 @@ add_batch(BillingResult *result, const Batch *batch)
 	{
 		const Bill *bill = lfirst(cell);
 
-		if (!bill->is_skipped)
-			add_bill(result, bill);
+		if (bill->is_skipped)
+			continue;
+		add_total(result, bill->currency, bill->total);
+		result->invoices++;
+		result->lines += list_length(bill->lines);
 	}
 	result->subscriptions += batch->contract_count;
 	MemoryContextSwitchTo(batch_context);
+}
+
+/* What an attempt did becomes part of what the run did. */
+static void
+add_result(BillingResult *result, const BillingResult *part)
+{
+	MemoryContext caller = MemoryContextSwitchTo(result->context);
+
+	for (int i = 0; i < part->currency_count; i++)
+		add_total(result, part->currencies[i].code, part->currencies[i].total);
+	result->invoices += part->invoices;
+	result->lines += part->lines;
+	result->subscriptions += part->subscriptions;
+	MemoryContextSwitchTo(caller);
 }
 
 static void
@@ -133,46 +153,61 @@ stops_the_run(const ErrorData *error)
 
 typedef struct Try
 {
-	BatchRequest request;
-	Batch *batch;
+	const pg_uuid_t *ids;
+	int count;
+	TimestampTz at;
+	BillingResult done;
 } Try;
 
+/* Batch by batch; the memory of each goes with it. */
 static void
 bill(void *argument)
 {
 	Try *try = argument;
+	MemoryContext batch_context =
+		AllocSetContextCreate(CurrentMemoryContext, "billing batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(batch_context);
 
-	try->batch = billing_batch(&try->request, WRITE_FINAL, false);
+	for (int i = 0; i < try->count; i += BATCH_SIZE)
+	{
+		BatchRequest request = {.at = try->at};
+
+		CHECK_FOR_INTERRUPTS();
+		request.tenants = gate_uuid_array(try->ids + i, Min(BATCH_SIZE, try->count - i));
+		add_batch(&try->done, billing_batch(&request, WRITE_FINAL, false));
+		MemoryContextReset(batch_context);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(batch_context);
 }
 
-/* NULL when the batch was billed, else its error with everything it did undone. */
+/* NULL when they were billed, else the error with everything that was done undone. */
 static ErrorData *
-try_batch(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
+try_billing(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
 {
-	Try try = {.request = {.tenants = gate_uuid_array(ids, count), .at = at}};
-	ErrorData *error = attempt("billing batch", bill, &try);
+	Try try = {.ids = ids, .count = count, .at = at, .done.context = CurrentMemoryContext};
+	ErrorData *error = attempt("billing", bill, &try);
 
 	if (error == NULL)
-		add_batch(result, try.batch);
+		add_result(result, &try.done);
 	else if (stops_the_run(error))
 		ReThrowError(error);
 	return error;
 }
 
-/* Bill what can be billed of the batch; the others are recorded and added to result->failed_ids. */
+/* Bill what can be billed of them; the others are recorded and added to result->failed_ids. */
 static void
-bill_or_halve(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
+bill_or_divide(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
 {
-	ErrorData *error;
+	ErrorData *error = try_billing(ids, count, at, result);
+	int step = count > BATCH_SIZE ? BATCH_SIZE : (count + 1) / 2;
 
-	CHECK_FOR_INTERRUPTS();
-	error = try_batch(ids, count, at, result);
 	if (error == NULL)
 		return;
 	if (count > 1)
 	{
-		bill_or_halve(ids, count / 2, at, result);
-		bill_or_halve(ids + count / 2, count - count / 2, at, result);
+		for (int i = 0; i < count; i += step)
+			bill_or_divide(ids + i, Min(step, count - i), at, result);
 		return;
 	}
 	record_failure(ids, error);
@@ -222,8 +257,6 @@ bill_round(Share *share, BillingResult *result)
 {
 	MemoryContext read_context =
 		AllocSetContextCreate(CurrentMemoryContext, "billing ids", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext batch_context =
-		AllocSetContextCreate(CurrentMemoryContext, "billing batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(read_context);
 	int64 before = result->subscriptions;
 	pg_uuid_t last = {{0}};
@@ -240,18 +273,13 @@ bill_round(Share *share, BillingResult *result)
 			break;
 		last = ids[due->count - 1];
 		count = without_failed(ids, due->count, result);
-		MemoryContextSwitchTo(batch_context);
-		for (int i = 0; i < count && !is_used_up(share); i += BATCH_SIZE)
-		{
-			bill_or_halve(ids + i, Min(BATCH_SIZE, count - i), share->at, result);
-			share->batches++;
-			MemoryContextReset(batch_context);
-		}
-		MemoryContextSwitchTo(read_context);
+		if (share->most_batches > 0)
+			count = Min(count, BATCH_SIZE * (share->most_batches - share->batches));
+		bill_or_divide(ids, count, share->at, result);
+		share->batches += (count + BATCH_SIZE - 1) / BATCH_SIZE;
 		MemoryContextReset(read_context);
 	}
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(batch_context);
 	MemoryContextDelete(read_context);
 	return result->subscriptions > before;
 }
