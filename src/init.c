@@ -12,6 +12,7 @@
 #include "core/compat.h"
 #include "core/settings.h"
 #include "credit/credit.h"
+#include "domain/domain.h"
 #include "hook/hook.h"
 #include "job/schedule.h"
 #include "limit/quota.h"
@@ -59,6 +60,7 @@ _PG_init(void)
 	rate_limit_init();
 	quota_init();
 	resource_init();
+	domain_init();
 	credit_init();
 	billing_init();
 	payment_init();

@@ -9,7 +9,6 @@ CREATE TABLE tenancy.tenant (
     state           text NOT NULL,
     state_reason    text,
     template        text,
-    domain          text,
     schema_name     name,
     role_name       name NOT NULL,
     owner_name      name NOT NULL,
@@ -20,7 +19,6 @@ CREATE TABLE tenancy.tenant (
     updated_at      timestamptz NOT NULL,
     CONSTRAINT tenant_pkey PRIMARY KEY (id),
     CONSTRAINT tenant_slug_key UNIQUE (slug),
-    CONSTRAINT tenant_domain_key UNIQUE (domain),
     CONSTRAINT tenant_role_name_key UNIQUE (role_name),
     CONSTRAINT tenant_isolation_check CHECK (isolation IN ('pool', 'schema')),
     CONSTRAINT tenant_state_check CHECK (state IN (

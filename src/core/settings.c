@@ -9,6 +9,7 @@
 
 #include "core/address.h"
 #include "core/clock.h"
+#include "core/hostname.h"
 #include "core/settings.h"
 
 #include <limits.h>
@@ -20,6 +21,7 @@
 #define MINUTES_PER_DAY (24 * 60)
 
 char *setting_allowed_functions;
+char *setting_base_domain;
 int setting_billing_grace;
 char *setting_compatible_settings;
 char *setting_current_tenant;
@@ -29,12 +31,14 @@ int setting_job_history;
 int setting_job_retention;
 int setting_latency_hour_retention;
 int setting_max_databases;
+int setting_max_domains;
 int setting_max_job_workers;
 int setting_max_rate_subjects;
 int setting_max_runners;
 int setting_max_tenants;
 int setting_metering;
 int setting_metering_flush_interval;
+char *setting_reserved_domains;
 char *setting_reserved_slugs;
 int setting_runner_idle_timeout;
 int setting_suspended_access;
@@ -112,6 +116,17 @@ static const Setting settings[] = {
 				"signal, sizes and statistics. An application that needs advisory locks or NOTIFY "
 				"in a tenant "
 				"context needs them here; tenants then share their keys and channels.",
+	},
+	{
+		.name = "tenancy.base_domain",
+		.type = SETTING_STRING,
+		.variable = &setting_base_domain,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.check = hostname_check_base,
+		.what = "The domain of the platform: each tenant has its slug below it.",
+		.when = "Where tenants are served as acme.example.com. domain_allowed() then allows those "
+				"names, and no tenant can claim the domain or what is below it.",
 	},
 	{
 		.name = "tenancy.billing_grace",
@@ -220,6 +235,19 @@ static const Setting settings[] = {
 		.when = "Costs about 100 bytes of shared memory each.",
 	},
 	{
+		.name = "tenancy.max_domains",
+		.type = SETTING_INT,
+		.variable = &setting_max_domains,
+		.context = PGC_POSTMASTER,
+		.boot.integer = 20000,
+		.minimum = 64,
+		.maximum = 10000000,
+		.what = "How many host names of tenants shared memory knows, in all databases together.",
+		.when = "Each active tenant has one, and one more for each verified domain; costs about "
+				"100 bytes of shared memory each. Beyond it domain_allowed() looks into the "
+				"tables.",
+	},
+	{
 		.name = "tenancy.max_job_workers",
 		.type = SETTING_INT,
 		.variable = &setting_max_job_workers,
@@ -291,6 +319,17 @@ static const Setting settings[] = {
 		.what = "How often statement counters move from shared memory to tables.",
 		.when = "A crash of the server loses at most this much of them. Usage events are rows "
 				"and are never lost.",
+	},
+	{
+		.name = "tenancy.reserved_domains",
+		.type = SETTING_STRING,
+		.variable = &setting_reserved_domains,
+		.context = PGC_SIGHUP,
+		.boot.string = "alt, arpa, internal, invalid, local, localhost, onion",
+		.check = hostname_check_reserved,
+		.what = "Domains that no tenant may claim, nor what is below them.",
+		.when = "Add the domains of your own that serve something else. The default has the names "
+				"that are no public ones (RFC 6761, 6762, 7686, 9476).",
 	},
 	{
 		.name = "tenancy.reserved_slugs",

@@ -28,6 +28,7 @@ typedef enum SuspendedAccess
 } SuspendedAccess;
 
 extern char *setting_allowed_functions; /* not parsed */
+extern char *setting_base_domain;
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
@@ -37,12 +38,14 @@ extern int setting_job_history;
 extern int setting_job_retention;          /* seconds */
 extern int setting_latency_hour_retention; /* minutes */
 extern int setting_max_databases;
+extern int setting_max_domains;
 extern int setting_max_job_workers;
 extern int setting_max_rate_subjects;
 extern int setting_max_runners;
 extern int setting_max_tenants;
 extern int setting_metering;                /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */
+extern char *setting_reserved_domains;
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */
 extern int setting_suspended_access;    /* a SuspendedAccess */

@@ -21,6 +21,7 @@
 #include "context/own_catalog.h"
 #include "core/compat.h"
 #include "core/transaction.h"
+#include "domain/domain.h"
 #include "hook/hook.h"
 #include "limit/adding.h"
 #include "limit/quota.h"
@@ -138,7 +139,10 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 			break;
 		case OAT_DROP:
 			if (class_id == ExtensionRelationId)
+			{
 				meter_note_dropped(object_id);
+				domain_note_dropped(object_id);
+			}
 			else if (class_id == RelationRelationId && sub_id == 0 && extension_is_ready())
 				shared_table_note_dropped(object_id);
 			else if (class_id == TriggerRelationId && extension_is_ready())
@@ -647,6 +651,10 @@ on_transaction(XactEvent event, void *argument)
 	rate_limit_transaction_event(event);
 	quota_transaction_event(event);
 	cpu_transaction_event(event);
+	/* Its lock is taken last, and its look-ups are no statements of the client. */
+	nesting_level++;
+	domain_transaction_event(event);
+	nesting_level--;
 }
 
 /* A subtransaction begins at this level, and an error that it catches leads back to it. */

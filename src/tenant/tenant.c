@@ -27,16 +27,14 @@
 
 GATE_STATEMENT(
 	tenant_insert,
-	"INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, template, domain,"
+	"INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, template,"
 	"    schema_name, role_name, owner_name, owns_ddl, configuration, metadata,"
 	"    created_at, updated_at)"
-	" VALUES ($1, $2, $3, $4, $5, 'provisioning', $6, $7, $8, $9, $10, $11,"
-	"    coalesce($12, '{}'), coalesce($13, '{}'), $14, $14)"
+	" VALUES ($1, $2, $3, $4, $5, 'provisioning', $6, $7, $8, $9, $10,"
+	"    coalesce($11, '{}'), coalesce($12, '{}'), $13, $13)"
 	" ON CONFLICT DO NOTHING",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID,
-	BOOLOID, JSONBOID, JSONBOID, TIMESTAMPTZOID);
-GATE_STATEMENT(tenant_with_domain, "SELECT t.slug FROM tenancy.tenant t WHERE t.domain = $1",
-			   TEXTOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, BOOLOID,
+	 JSONBOID, JSONBOID, TIMESTAMPTZOID);
 GATE_STATEMENT(tenant_schema_insert,
 			   "INSERT INTO tenancy.tenant_schema AS s (tenant_id, schema_name, label, created_at)"
 			   " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING s",
@@ -94,11 +92,18 @@ static const struct
 #define DEFAULT_TEMPLATE "default"
 
 static TenantSubscriber subscribe = NULL;
+static TenantClaimer claim_domain = NULL;
 
 void
 tenant_set_subscriber(TenantSubscriber subscriber)
 {
 	subscribe = subscriber;
+}
+
+void
+tenant_set_claimer(TenantClaimer claimer)
+{
+	claim_domain = claimer;
 }
 
 void
@@ -225,17 +230,6 @@ read_request(FunctionCallInfo fcinfo, TenantRequest *request)
 	request->starts_at = required_timestamptz(fcinfo, 9, "starts_at");
 }
 
-static void
-refuse_duplicate(const TenantRequest *request)
-{
-	if (registry_find_slug(request->slug) == NULL && request->domain != NULL &&
-		gate_run(&tenant_with_domain, EXPECT_AT_MOST_ONE, gate_text(request->domain))->count == 1)
-		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
-				errmsg("domain \"%s\" belongs to another tenant", request->domain));
-	ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
-			errmsg("tenant \"%s\" already exists", request->slug));
-}
-
 /* A schema of the tenant: made for its owner, open to its role, in the registry. */
 static Datum
 add_schema(const TenantEntry *tenant, const char *schema, const char *label)
@@ -292,12 +286,12 @@ TENANCY_FUNCTION(tenant_create)
 	rows = gate_run(&tenant_insert, EXPECT_ANY, gate_uuid(&tenant.id), gate_text(request.slug),
 					gate_text(request.name), gate_text(request.plan),
 					gate_text(request.has_schema ? "schema" : "pool"), gate_text(request.template),
-					gate_text(request.domain), gate_name(tenant.schema), gate_name(tenant.role),
-					gate_name(tenant.owner), gate_bool(request.owns_ddl),
-					gate_jsonb(request.configuration), gate_jsonb(request.metadata),
-					gate_timestamptz(clock_now()));
+					gate_name(tenant.schema), gate_name(tenant.role), gate_name(tenant.owner),
+					gate_bool(request.owns_ddl), gate_jsonb(request.configuration),
+					gate_jsonb(request.metadata), gate_timestamptz(clock_now()));
 	if (rows->count == 0)
-		refuse_duplicate(&request);
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("tenant \"%s\" already exists", request.slug));
 
 	create_roles(&tenant);
 	if (tenant.schema != NULL)
@@ -310,6 +304,8 @@ TENANCY_FUNCTION(tenant_create)
 	(void) tenant_move(&tenant.id, "activate", NULL);
 	if (request.plan != NULL && subscribe != NULL)
 		subscribe(&tenant.id, request.plan, request.starts_at);
+	if (request.domain != NULL && claim_domain != NULL)
+		claim_domain(&tenant.id, request.domain);
 
 	PG_RETURN_DATUM(tenant_row(&tenant.id));
 }

@@ -23,5 +23,9 @@ extern Datum tenant_row(const pg_uuid_t *id);
 typedef void (*TenantSubscriber)(const pg_uuid_t *tenant, const char *plan, TimestampTz starts_at);
 extern void tenant_set_subscriber(TenantSubscriber subscriber);
 
+/* The same for a domain; set by the domain floor. */
+typedef void (*TenantClaimer)(const pg_uuid_t *tenant, const char *domain);
+extern void tenant_set_claimer(TenantClaimer claimer);
+
 /* In the postmaster, from _PG_init. */
 extern void tenant_init(void);

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "core/settings.h"
+#include "domain/domain.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
@@ -212,6 +213,7 @@ dispatch(void)
 			directory_remove(entries[i].database);
 			meter_forget(entries[i].database);
 			limits_forget(entries[i].database);
+			domain_forget(entries[i].database);
 		}
 		if (state != DATABASE_OPEN)
 			continue;

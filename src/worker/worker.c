@@ -8,6 +8,7 @@
 #include "core/compat.h"
 #include "core/settings.h"
 #include "core/transaction.h"
+#include "domain/domain.h"
 #include "job/queue.h"
 #include "job/schedule.h"
 #include "limit/resource.h"
@@ -277,6 +278,7 @@ worker_after_utility(Node *statement, Oid database, bool is_done)
 		directory_remove(database);
 		meter_forget(database);
 		limits_forget(database);
+		domain_forget(database);
 		return;
 	}
 	directory_resume(database);

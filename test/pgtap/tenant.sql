@@ -45,7 +45,9 @@ SELECT is((SELECT count(*) FROM tenancy.tenant WHERE slug = 'half'), 0::bigint, 
 ALTER FUNCTION public.elsewhere(integer) RENAME TO only_here;
 SELECT lives_ok($$SELECT tenant_create('half', template => 'broken')$$, 'and is made when it can be');
 SELECT lives_ok($$SELECT tenant_create('dom', domain => 'portal.example.com')$$, 'a domain');
-SELECT throws_ok($$SELECT tenant_create('dom2', domain => 'portal.example.com')$$, '23505', NULL, 'is unique too');
+SELECT lives_ok($$SELECT tenant_create('dom2', domain => 'portal.example.com')$$, 'is claimed by another, too');
+SELECT throws_ok($$SELECT tenant_create('dom3', domain => '*.example.com')$$, '22023', NULL, 'a wildcard is no domain');
+SELECT results_eq($$SELECT domain, state FROM tenancy.domain WHERE tenant_id = 'dom'::regtenant$$, $$VALUES ('portal.example.com', 'pending')$$, 'it is to be proven');
 
 -- a tenant that owns its schemas
 SELECT lives_ok($$SELECT tenant_create('owner', owns_ddl => true, template => 'broken')$$, 'owns_ddl');
