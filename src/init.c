@@ -22,6 +22,7 @@
 #include "payment/payment.h"
 #include "revenue/revenue.h"
 #include "tenant/tenant.h"
+#include "usage/prune.h"
 #include "usage/rollup.h"
 #include "worker/worker.h"
 #include "workflow/workflow.h"
@@ -57,6 +58,7 @@ _PG_init(void)
 	tenant_init();
 	meter_init();
 	rollup_init();
+	prune_init();
 	rate_limit_init();
 	quota_init();
 	resource_init();

@@ -9,6 +9,7 @@
 #include "billing/batch.h"
 #include "catalog/gate.h"
 #include "datatype/timestamp.h"
+#include "usage/prune.h"
 #include "utils/uuid.h"
 
 /* What invoices keep of legal entity e, and of billing account a of tenant t. */
@@ -52,6 +53,9 @@ extern Batch *billing_batch(const BatchRequest *request, WriteMode mode, bool al
 
 /* No transaction that may still record usage began before: see tenancy.invoice.usage_cutoff. */
 extern TimestampTz billing_usage_cutoff(void);
+
+/* What bills that are still to be made, or made again for late usage, need of usage events. */
+extern void billing_list_usage_needs(NullableDatum tenants, UsageNeeds *needs);
 
 /* Is a line of the kind billed before what it is for, or a credit of one that was? */
 extern bool line_is_deferred(const char *kind);

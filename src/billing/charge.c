@@ -17,6 +17,7 @@
 #include "catalog/gate.h"
 #include "core/id.h"
 #include "core/money.h"
+#include "usage/prune.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -246,6 +247,9 @@ read_usage(TaskList *list)
 	}
 	if (list->transactions.tenants.count == 0)
 		return;
+	usage_require_events(
+		column_array(&list->transactions.tenants), column_array(&list->transactions.metrics),
+		column_array(&list->transactions.from_times), column_array(&list->transactions.to_times));
 	rows = answers(&batch_transactions, &list->transactions);
 	for (int i = 0; i < list->count; i++)
 	{

@@ -392,6 +392,7 @@ billing_init(void)
 {
 	job_kind_register(&billing_job);
 	job_kind_register(&part_job);
+	usage_set_needs_lister(billing_list_usage_needs);
 	subscription_init();
 	invoice_init();
 	invoice_events_init();

@@ -47,6 +47,7 @@ int setting_token_clock_skew;
 int setting_token_replay;
 int setting_token_replay_capacity;
 bool setting_trusted_entry;
+int setting_usage_event_retention;
 int setting_usage_hour_retention;
 int setting_usage_minute_retention;
 char *setting_webhook_allowed_networks;
@@ -425,6 +426,21 @@ static const Setting settings[] = {
 		.boot.boolean = true,
 		.what = "Whether tenant_context_set() may be used.",
 		.when = "It guards against mistakes of the application, not against SQL injected into it.",
+	},
+	{
+		.name = "tenancy.usage_event_retention",
+		.type = SETTING_INT,
+		.variable = &setting_usage_event_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MIN,
+		.boot.integer = 0,
+		.minimum = 0,
+		.maximum = INT_MAX,
+		.what = "How long the rows of usage events are kept; 0 for ever.",
+		.when =
+			"What they add up to, and which ids were taken, is kept for ever. Rows that a bill "
+			"may still need stay whatever their age. Of a time whose rows are gone reports know "
+			"full hours alone.",
 	},
 	{
 		.name = "tenancy.usage_hour_retention",

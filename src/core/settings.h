@@ -54,8 +54,9 @@ extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */
 extern int setting_token_replay_capacity;
 extern bool setting_trusted_entry;
-extern int setting_usage_hour_retention;   /* minutes; 0 for ever */
-extern int setting_usage_minute_retention; /* minutes; 0: none are kept */
+extern int setting_usage_event_retention;      /* minutes; 0 for ever */
+extern int setting_usage_hour_retention;       /* minutes; 0 for ever */
+extern int setting_usage_minute_retention;     /* minutes; 0: none are kept */
 extern char *setting_webhook_allowed_networks; /* not parsed */
 extern int setting_webhook_timeout;            /* seconds */
 extern bool setting_workers;

@@ -33,7 +33,7 @@ RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_record'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) IS
-'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; for a sum or a weighted_sum, negative to take back. event_id: 1 to 255 bytes, makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead; left out, a repeat may come later. properties: any JSON object; for unique, with the property of the metric. Result: the row, the first one when the same event comes again. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22003 not finite; 22023 negative, in the future, bad id or properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
+'Records a usage event. tenant: slug or id. metric: one that takes events. quantity: in the unit of the metric; for a sum or a weighted_sum, negative to take back. event_id: 1 to 255 bytes, makes repeats harmless; made up when null. occurred_at: decides the billing period; at most 5 minutes ahead; left out, a repeat may come later. properties: any JSON object; for unique, with the property of the metric. Result: the row, the first one when the same event comes again; with a null recorded_at, and the time and what else was said, when retention has removed it. Errors: 23505 another event has that id; 42704 unknown tenant or metric; 22003 not finite; 22023 negative, in the future, bad id or properties. Rights: tenancy_admin, tenancy_app, and a tenant for itself. Side effects: the commit waits for the disk.';
 REVOKE ALL ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_record(@extschema@.regtenant, text, numeric, text, timestamptz, jsonb) TO tenancy_admin, tenancy_app, tenancy_tenant;
 
@@ -75,7 +75,7 @@ RETURNS tenancy.usage_event
 AS 'MODULE_PATHNAME', 'tenancy_usage_cancel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) IS
-'Cancels a usage event: it stays, and counts no more. tenant: slug or id. event_id: of the event. Result: the row; cancelling twice changes nothing. Errors: 42704 unknown tenant or event. Rights: tenancy_admin.';
+'Cancels a usage event: it stays, and counts no more. tenant: slug or id. event_id: of the event. Result: the row; cancelling twice changes nothing. Errors: 42704 unknown tenant or event; 55000 retention has removed it. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_cancel(@extschema@.regtenant, text) TO tenancy_admin;
 
@@ -149,7 +149,7 @@ RETURNS TABLE (metric_name text, bucket_start timestamptz, quantity numeric, uni
 AS 'MODULE_PATHNAME', 'tenancy_usage_report'
 LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval, text, text[]) IS
-'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, at most 10000 of them; null for one. time_zone: the boundaries count from from_time in the civil time of this zone, null for that of the session: a day may have 23 or 25 hours, which parts of an hour show as such, while longer parts of a day begin at the same times of each. group_by: properties by whose values the quantities are told apart, of those that the metric was created with; null for none. Result: one row a metric, bucket and group, in the unit of the metric; groups: the values of the properties. Errors: 22023 bad times, bucket, time zone or group_by; 42704 unknown tenant or metric. Rights: the control plane, and a tenant for itself.';
+'What a tenant used. tenant: slug or id. from_time, to_time: the second is excluded. metric: one metric, or null for all that were used. bucket: length of the parts, at most 10000 of them; null for one. time_zone: the boundaries count from from_time in the civil time of this zone, null for that of the session: a day may have 23 or 25 hours, which parts of an hour show as such, while longer parts of a day begin at the same times of each. group_by: properties by whose values the quantities are told apart, of those that the metric was created with; null for none. Result: one row a metric, bucket and group, in the unit of the metric; groups: the values of the properties. Errors: 22023 bad times, bucket, time zone or group_by; 42704 unknown tenant or metric; 55000 a part begins or ends within an hour whose events retention has removed. Rights: the control plane, and a tenant for itself.';
 REVOKE ALL ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval, text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_report(@extschema@.regtenant, timestamptz, timestamptz, text, interval, text, text[]) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 
@@ -163,6 +163,17 @@ COMMENT ON FUNCTION @extschema@.usage_roll_up() IS
 REVOKE ALL ON FUNCTION @extschema@.usage_roll_up() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_roll_up() TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION @extschema@.usage_event_prune(
+    dry_run boolean DEFAULT false, older_than interval DEFAULT NULL, max_events integer DEFAULT 100000,
+    OUT events bigint, OUT hours bigint, OUT tenants bigint, OUT finished boolean)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_usage_event_prune'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.usage_event_prune(boolean, interval, integer) IS
+'Removes the rows of usage events that are old, as the background worker does by tenancy.usage_event_retention, by whole hours of a tenant and metric. Those that are not rolled up, or that an open billing period needs, stay; so do all of an hour in which a period or a part of one began or ended. Roll-ups and identities stay: reports by the hour, invoices, and what is found to be a repeat are the same before and after. dry_run: only count. older_than: their age, at least a day; null for that of the setting, which may be for ever. max_events: about how many one call removes, at least 1. Result: how many events, in how many hours of a tenant and metric, of how many tenants; and whether that was all. Errors: 22023 bad older_than or max_events; 55000 others roll up or cancel events now. Rights: tenancy_admin. Side effects: rows can not be brought back.';
+REVOKE ALL ON FUNCTION @extschema@.usage_event_prune(boolean, interval, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.usage_event_prune(boolean, interval, integer) TO tenancy_admin;
+
 /* The same from the rows of the roll-up and from the events. */
 CREATE OR REPLACE VIEW tenancy.usage_rollup_difference AS
     WITH rolled AS (
@@ -175,6 +186,10 @@ CREATE OR REPLACE VIEW tenancy.usage_rollup_difference AS
                                   r.latest_recorded_at DESC, r.latest DESC))[1]) AS totals
           FROM tenancy.usage_rollup r
           JOIN tenancy.usage_frontier f ON f.metric = r.metric AND r.hour < f.rolled_until
+         WHERE r.is_delta OR NOT EXISTS (
+               SELECT FROM tenancy.metric m
+                 JOIN tenancy.usage_event_pruned g ON g.tenant_id = r.tenant_id AND g.metric = m.event
+                WHERE m.name = r.metric AND g.hours OPERATOR(pg_catalog.@>) r.hour)
          GROUP BY r.tenant_id, r.metric, r.hour, r.group_values, r.value),
     point AS (
         SELECT e.tenant_id, m.name AS metric,
@@ -210,6 +225,6 @@ CREATE OR REPLACE VIEW tenancy.usage_rollup_difference AS
     HAVING (pg_catalog.array_agg(d.totals) FILTER (WHERE d.is_rolled))[1]
            IS DISTINCT FROM (pg_catalog.array_agg(d.totals) FILTER (WHERE NOT d.is_rolled))[1];
 COMMENT ON VIEW tenancy.usage_rollup_difference IS
-'Where tenancy.usage_rollup is not what the events add up to: always empty. Reads all events that are rolled up.';
+'Where tenancy.usage_rollup is not what the events add up to, of those that are kept: always empty. Reads all events that are rolled up.';
 REVOKE ALL ON tenancy.usage_rollup_difference FROM PUBLIC;
 GRANT SELECT ON tenancy.usage_rollup_difference TO tenancy_admin, tenancy_auditor;

@@ -10,6 +10,7 @@
 
 #include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "usage/prune.h"
 #include "usage/run.h"
 #include "usage/store.h"
 
@@ -391,6 +392,27 @@ is_worth_a_scan(const Ranges *list, double rows)
 	return list->count >= MANY_RANGES && rows <= (double) list->count * ROWS_PER_LOOKUP;
 }
 
+/* Of parts of hours that are rolled up, the events must be there. */
+static void
+require_events(const Run *run, const Ranges *list)
+{
+	Ranges parts = {0};
+	NullableDatum arguments[RANGE_ARGUMENTS];
+
+	for (int i = 0; i < list->count; i++)
+	{
+		const Range *range = &list->ranges[i];
+		const Metric *metric = run->questions[range->question].span.metric;
+
+		if (range->starts < metric->rolled_until)
+			add_range(&parts, range->question, metric->name, range->starts, range->ends);
+	}
+	if (parts.count == 0)
+		return;
+	make_range_arguments(run, &parts, arguments);
+	usage_require_events(arguments[1], arguments[2], arguments[3], arguments[4]);
+}
+
 static void
 read_events(Run *run)
 {
@@ -400,6 +422,7 @@ read_events(Run *run)
 
 	if (list->count == 0)
 		return;
+	require_events(run, list);
 	if (!is_worth_a_scan(list, events_between(list->first, list->last)))
 	{
 		make_range_arguments(run, list, arguments);
@@ -454,6 +477,8 @@ read_last(Run *run, Ranges *list, GateStatement *statement)
 
 	if (list->count == 0)
 		return;
+	if (has_months)
+		require_events(run, list);
 	make_range_arguments(run, list, arguments);
 	arguments[RANGE_ARGUMENTS] = make_filter_argument(run, list);
 	event_months(list->first, list->last, &arguments[RANGE_ARGUMENTS + 1]);

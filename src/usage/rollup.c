@@ -23,6 +23,9 @@
  * Cancelling an event makes its hour anew from its events.  Deltas are merged into one row an
  * hour and group from time to time.
  *
+ * Of hours whose events are removed (prune.c) the rows that are no deltas are never made anew, and
+ * deltas stay deltas: they are what the events add up to that came afterwards.
+ *
  * Lock rules.  Rolling up and merging take the lock of the roll-ups in a mode that shuts out all
  * others, and give way to whoever has it.  Cancelling shares it, and has one of the tenant to
  * itself.  Adding deltas takes none.  All are held to the end of the transaction.
@@ -97,7 +100,11 @@
 	"       CASE WHEN m.aggregation = 'weighted_sum' THEN (extract(epoch FROM e.occurred_at"       \
 	"           - date_trunc('hour', e.occurred_at)) * 1000000)::bigint END AS offset_us,"         \
 	"       m.aggregation IN ('latest', 'max', 'min') AS is_level,"                                \
-	"       m.aggregation = 'weighted_sum' AS is_weighted"
+	"       m.aggregation = 'weighted_sum' AS is_weighted,"                                        \
+	"       coalesce(g.hours @> e.occurred_at, false) AS is_pruned"
+/* What of the events e is removed. */
+#define PRUNED                                                                                     \
+	" LEFT JOIN tenancy.usage_event_pruned g ON g.tenant_id = e.tenant_id AND g.metric = e.metric"
 #define COUNTS                                                                                     \
 	" e.cancelled_at IS NULL AND (m.filters IS NULL OR tenancy.usage_matches(e.properties, "       \
 	"m.filters))"                                                                                  \
@@ -128,18 +135,20 @@ GATE_STATEMENT_ANEW(
 	"         ORDER BY e.tenant_id, e.metric LIMIT 1) n),"
 	" c AS ("
 	"    " POINTS_OF_EVENTS "  FROM series s JOIN tenancy.metric m ON m.event = s.metric"
-	"     CROSS JOIN LATERAL (SELECT e.tenant_id, e.quantity, e.occurred_at, e.recorded_at,"
-	"                                e.properties, e.cancelled_at FROM tenancy.usage_event e"
+	"     CROSS JOIN LATERAL (SELECT e.tenant_id, e.metric, e.quantity, e.occurred_at,"
+	"                                e.recorded_at, e.properties, e.cancelled_at"
+	"         FROM tenancy.usage_event e"
 	"         WHERE e.tenant_id = s.tenant_id AND e.metric = s.metric"
-	"           AND e.occurred_at >= $2 AND e.occurred_at < $3 AND " MONTHS ") e"
-	"     WHERE m.name = ANY ($1) AND" COUNTS ")," DELETE_DELTAS CELLS_OF("false"),
+	"           AND e.occurred_at >= $2 AND e.occurred_at < $3 AND " MONTHS ") e" PRUNED
+	"     WHERE m.name = ANY ($1) AND" COUNTS ")," DELETE_DELTAS CELLS_OF("bool_or(c.is_pruned)"),
 	STEP_TYPES);
 GATE_STATEMENT_ANEW(rollup_long_step,
 					"WITH c AS ("
 					"    " POINTS_OF_EVENTS "  FROM tenancy.usage_event e"
-					"      JOIN tenancy.metric m ON m.event = e.metric"
+					"      JOIN tenancy.metric m ON m.event = e.metric" PRUNED
 					"     WHERE m.name = ANY ($1) AND e.occurred_at >= $2 AND e.occurred_at < $3"
-					"       AND " MONTHS " AND" COUNTS ")," DELETE_DELTAS CELLS_OF("false"),
+					"       AND " MONTHS " AND" COUNTS
+					")," DELETE_DELTAS CELLS_OF("bool_or(c.is_pruned)"),
 					STEP_TYPES);
 GATE_STATEMENT(rollup_move,
 			   "INSERT INTO tenancy.usage_frontier AS f (metric, rolled_from, rolled_until)"
@@ -196,7 +205,10 @@ GATE_STATEMENT(
 	rollup_merge,
 	"WITH hours AS (SELECT DISTINCT r.tenant_id, r.metric, r.hour FROM tenancy.usage_rollup r"
 	"                 JOIN tenancy.usage_frontier f ON f.metric = r.metric"
-	"                WHERE r.is_delta AND r.hour < f.rolled_until LIMIT $1),"
+	"                WHERE r.is_delta AND r.hour < f.rolled_until AND NOT EXISTS ("
+	"                      SELECT FROM tenancy.metric m JOIN tenancy.usage_event_pruned g"
+	"                          ON g.tenant_id = r.tenant_id AND g.metric = m.event"
+	"                       WHERE m.name = r.metric AND g.hours @> r.hour) LIMIT $1),"
 	" gone AS (DELETE FROM tenancy.usage_rollup r USING hours h"
 	"           WHERE r.tenant_id = h.tenant_id AND r.metric = h.metric AND r.hour = h.hour"
 	"          RETURNING r.*)"
@@ -230,13 +242,16 @@ GATE_STATEMENT(
 	"                  JOIN tenancy.usage_frontier f ON f.metric = m.name"
 	"                 WHERE m.event = $2 AND f.rolled_until > $3),"
 	" gone AS (DELETE FROM tenancy.usage_rollup r USING rolled o"
-	"           WHERE r.tenant_id = $1 AND r.metric = o.name AND r.hour = $3),"
+	"           WHERE r.tenant_id = $1 AND r.metric = o.name AND r.hour = $3"
+	"             AND (r.is_delta OR NOT EXISTS ("
+	"                  SELECT FROM tenancy.usage_event_pruned g"
+	"                   WHERE g.tenant_id = $1 AND g.metric = $2 AND g.hours @> $3))),"
 	" c AS ("
 	"    " POINTS_OF_EVENTS "  FROM tenancy.usage_event e"
-	"      JOIN tenancy.metric m ON m.event = e.metric JOIN rolled o ON o.name = m.name"
+	"      JOIN tenancy.metric m ON m.event = e.metric JOIN rolled o ON o.name = m.name" PRUNED
 	"     WHERE e.tenant_id = $1 AND e.metric = $2 AND e.occurred_at >= $3"
 	"       AND e.occurred_at < $3 + interval '1 hour' AND e.month_of_year = $4 AND" COUNTS ")"
-	"" CELLS_OF("false"),
+	"" CELLS_OF("bool_or(c.is_pruned)"),
 	UUIDOID, TEXTOID, TIMESTAMPTZOID, INT2OID);
 
 /* One lock for the roll-ups, and one for those of a tenant (or of a few). */
@@ -437,8 +452,8 @@ typedef struct RollupWork
  * Not by waiting in line: those who cancel events would wait behind, for as long as the one
  * before keeps its transaction open.
  */
-static bool
-lock_for_itself(void)
+bool
+rollup_lock_all(void)
 {
 	LOCKTAG tag = lock_tag(0);
 
@@ -461,7 +476,7 @@ roll_up(void)
 	RollupWork work = {0};
 	GateRows *ready;
 
-	if (!lock_for_itself())
+	if (!rollup_lock_all())
 		return work;
 	ready = gate_run_array(&rollup_ready, EXPECT_ANY, NULL, 0);
 	for (int64 i = 0; i < ready->count; i++)

@@ -18,5 +18,11 @@ extern void rollup_add(UsageEvent *const *events, int count);
 extern void rollup_lock(const pg_uuid_t *tenant);
 extern void rollup_renew(const pg_uuid_t *tenant, const char *metric, TimestampTz occurred_at);
 
+/*
+ * To the end of the transaction nobody else rolls up, merges or cancels; false where somebody
+ * does who does not end soon.
+ */
+extern bool rollup_lock_all(void);
+
 /* In the postmaster, from _PG_init. */
 extern void rollup_init(void);

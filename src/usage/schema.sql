@@ -107,7 +107,7 @@ CREATE TABLE tenancy.usage_event (
     CONSTRAINT usage_event_month_check CHECK (month_of_year = EXTRACT(month FROM (occurred_at AT TIME ZONE 'UTC')))
 ) PARTITION BY LIST (month_of_year);
 COMMENT ON TABLE tenancy.usage_event IS
-'What applications reported, once per tenant and event id.';
+'What applications reported, once per tenant and event id. Kept for tenancy.usage_event_retention, by the kind usage.prune.';
 COMMENT ON COLUMN tenancy.usage_event.month_of_year IS 'of occurred_at in UTC: the partition';
 /* The only one: every event pays for each. */
 CREATE INDEX usage_event_period_idx ON tenancy.usage_event (tenant_id, metric, occurred_at);
@@ -253,3 +253,32 @@ GRANT SELECT ON tenancy.usage_announcement TO tenancy_admin, tenancy_auditor;
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OF rolls_until OR DELETE OR TRUNCATE
     ON tenancy.usage_announcement FOR EACH STATEMENT EXECUTE FUNCTION tenancy.registry_changed();
 ALTER TABLE tenancy.usage_announcement ENABLE ALWAYS TRIGGER registry_changed;
+
+CREATE TABLE tenancy.usage_event_pruned (
+    tenant_id       uuid NOT NULL,
+    metric          text NOT NULL,
+    hours           tstzmultirange NOT NULL,
+    CONSTRAINT usage_event_pruned_pkey PRIMARY KEY (tenant_id, metric)
+);
+COMMENT ON TABLE tenancy.usage_event_pruned IS
+'The hours whose events retention has removed: rows of tenancy.usage_rollup that are no deltas are all that is known of them. Kept for ever.';
+COMMENT ON COLUMN tenancy.usage_event_pruned.metric IS 'that the events were recorded for; others may have counted them, too';
+ALTER TABLE tenancy.usage_event_pruned ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.usage_event_pruned FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+REVOKE ALL ON tenancy.usage_event_pruned FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_event_pruned TO tenancy_admin, tenancy_auditor;
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_event_pruned', '');
+
+CREATE TABLE tenancy.usage_prune_round (
+    id              boolean NOT NULL,
+    after_tenant    uuid,
+    until           timestamptz NOT NULL,
+    CONSTRAINT usage_prune_round_pkey PRIMARY KEY (id),
+    CONSTRAINT usage_prune_round_id_check CHECK (id)
+);
+COMMENT ON TABLE tenancy.usage_prune_round IS
+'How far the periodic removal of usage events has come: one row. Not dumped.';
+COMMENT ON COLUMN tenancy.usage_prune_round.after_tenant IS 'whose turn it was last; null: all had theirs';
+COMMENT ON COLUMN tenancy.usage_prune_round.until IS 'what the round removes is older';
+REVOKE ALL ON tenancy.usage_prune_round FROM PUBLIC;
+GRANT SELECT ON tenancy.usage_prune_round TO tenancy_admin, tenancy_auditor;

@@ -4,7 +4,7 @@
  *
  * An event is known by tenant and id.  tenancy.usage_event_key has a short row for every id
  * that was ever taken: hashes of the id and of what was said under it.  The rows themselves
- * are in a partition for each month of the year, which can be emptied
+ * are in a partition for each month of the year; retention removes them (prune.c)
  * without an id becoming free.  Identity and row are written together, by rows and not by
  * statements (gate_insert.c): were they two steps of a client, a failure between them would
  * leave an id that is taken by nothing.
@@ -57,9 +57,10 @@ GATE_STATEMENT(usage_event_cancel,
 			   " SELECT c.tenant_id, c.cancelled_at, $2, c.metric, c.occurred_at FROM cancelled c"
 			   " ON CONFLICT DO NOTHING",
 			   UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(usage_event_known,
-			   "SELECT FROM tenancy.usage_event_key k WHERE k.tenant_id = $1 AND k.id_hash = $2",
-			   UUIDOID, UUIDOID);
+GATE_STATEMENT(
+	usage_event_known,
+	"SELECT k.occurred_at FROM tenancy.usage_event_key k WHERE k.tenant_id = $1 AND k.id_hash = $2",
+	UUIDOID, UUIDOID);
 
 /* What is recorded this soon is not late: see tenancy.usage_late. */
 #define SOON (10 * USECS_PER_MINUTE)
@@ -318,7 +319,15 @@ event_get_row(const UsageEvent *event)
 		gate_run(&usage_event_get, EXPECT_AT_MOST_ONE, gate_uuid(&event->tenant),
 				 gate_uuid(&event->id_hash), gate_text(event->event_id), gate_text(event->metric));
 
-	return rows->count == 1 ? row_datum(rows, 0, 0) : event_make_row(event);
+	UsageEvent known = *event;
+
+	if (rows->count == 1)
+		return row_datum(rows, 0, 0);
+	/* All that was said is the same, but for a time that was left out. */
+	rows = gate_run(&usage_event_known, EXPECT_ONE, gate_uuid(&event->tenant),
+					gate_uuid(&event->id_hash));
+	known.occurred_at = row_timestamptz(rows, 0, 0);
+	return event_make_row(&known);
 }
 
 void

@@ -21,7 +21,7 @@ CREATE FUNCTION wrong() RETURNS text LANGUAGE sql STABLE AS $$
 $$;
 SQL
 cat > "$PGHOST/record.sql" <<'SQL'
-\set n random(1, 1000000000)
+\set n random(1, 1000000000000000)
 \set t random(1, 345599000)
 \set user random(1, 50)
 \set kind random(1, 10)
@@ -70,4 +70,53 @@ is "$(sql "SELECT DISTINCT rolled_until > '2026-04-04 12:00+00' FROM tenancy.usa
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "still they are the same"
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup WHERE is_delta")" 0 "and all late events are merged"
 is "$(sql "SELECT wrong() IS NULL")" t "and so are reports"
+
+# Retention while late events come and are cancelled.
+is "$(sql "SELECT (r).events FROM usage_event_prune(older_than => '1 day') r" | grep -c '^[1-9]')" 1 "old events go"
+is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "and the roll-ups are what the others add up to"
+total() { sql "SELECT sum(r.quantity)::bigint FROM tenancy.tenant t, usage_report(t.slug::regtenant, '2026-04-01 00:00+00', '2026-04-05 00:00+00', 'load') r"; }
+before=$(total)
+cat > "$PGHOST/late.sql" <<'SQL'
+\set t random(1, 250000000)
+\set n random(1, 1000000000000000)
+SELECT count(*) FROM usage_record('acme', 'load', 1, NULL, '2026-04-01 00:00+00'::timestamptz + :t * interval '1 millisecond', '{"region": "eu"}');
+BEGIN;
+SELECT count(*) FROM usage_record('acme', 'load', 5, 'c' || :n, '2026-04-01 00:00+00'::timestamptz + :t * interval '1 millisecond');
+SELECT count(*) FROM usage_cancel('acme', 'c' || :n);
+COMMIT;
+SQL
+pgbench -n -c 2 -T 6 -f "$PGHOST/late.sql" app > "$PGHOST/late.out" 2>&1 &
+end=$((SECONDS + 5))
+bad=0
+pruned=0
+while [ $SECONDS -lt $end ]; do
+	n=$(psql -XAtq app -c "SELECT events FROM usage_event_prune(older_than => '1 day')" 2>/dev/null)
+	pruned=$((pruned + ${n:-0}))
+	bad=$((bad + $(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")))
+	psql -XAtq app -c "SELECT usage_roll_up()" >/dev/null
+done
+wait $!
+recorded=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$PGHOST/late.out")
+grep -q 'number of failed transactions: 0' "$PGHOST/late.out" && ! grep -q aborted "$PGHOST/late.out"
+ok $? "nobody who recorded then failed"
+grep -h -E "ERROR|error" "$PGHOST/late.out" | sed 's/^/# /'
+is "$bad" 0 "at all times the roll-ups are what the kept events add up to"
+[ "$pruned" -gt 0 ]
+ok $? "some went while others came"
+is "$(total)" "$((before + recorded))" "and all are counted, once"
+
+# The job, by the setting.
+psql -Xq app -c "ALTER SYSTEM SET tenancy.usage_event_retention = '2d'" -c "SELECT pg_reload_conf()" >/dev/null
+job() { psql -XAtq app -c "SET tenancy.test_clock = '$1'" -c "SELECT count(*) FROM job_run_due(100)" -c "SELECT result->>'events' FROM tenancy.job_run WHERE kind = 'usage.prune' ORDER BY started_at DESC LIMIT 1" | tail -n 1; }
+psql -Xq app -c "SELECT count(schedule_set(kind, enabled => kind = 'usage.prune')) FROM tenancy.schedule" >/dev/null
+sql "SELECT count(*) FROM generate_series(1, 20) n, usage_record('globex', 'load', 1, 'due' || n, '2026-04-02 00:00+00')" >/dev/null
+due=$(sql "SELECT (r).events FROM usage_event_prune(true, '2 days') r")
+[ "$due" -ge 20 ]
+ok $? "there is something to remove"
+is "$(job '2026-04-05 00:00+00')" "$due" "the job removes what is older than the setting"
+is "$(sql "SELECT after_tenant IS NULL FROM tenancy.usage_prune_round")" t "of all tenants"
+sql "SELECT count(*) FROM usage_record('acme', 'load', 1, 'again', '2026-04-01 00:00+00')" >/dev/null
+is "$(job '2026-04-05 23:00+00')" "" "the next round waits"
+is "$(job '2026-04-06 00:00+00')" 1 "for a day"
+is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "and the roll-ups are what they were"
 done_testing

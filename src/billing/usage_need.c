@@ -1,0 +1,83 @@
+/*
+ * billing/usage_need.c
+ *		Which usage events are still needed, for usage/prune.c.
+ *
+ * All since the start of a period that is open; and of a period that is billed those of the hours
+ * that it, or an item within it, began or ended in the middle of: usage that comes late is priced
+ * by all usage between these times (late.c).
+ */
+#include "postgres.h"
+
+#include "billing/billing.h"
+#include "core/period.h"
+#include "meter/meter.h"
+#include "usage/prune.h"
+
+GATE_STATEMENT(need_subscriptions,
+			   "SELECT s.tenant_id, s.state = 'ended', s.period_start, s.starts_at, s.anchor,"
+			   "       s.period_number, s.billing_period, s.time_zone"
+			   "  FROM tenancy.subscription s WHERE s.tenant_id = ANY ($1)",
+			   UUIDARRAYOID);
+/* Times that are written down; boundaries of periods without an invoice follow from the anchor. */
+GATE_STATEMENT(need_cuts,
+			   "SELECT DISTINCT x.tenant_id, x.at FROM ("
+			   "    SELECT s.tenant_id, v.at FROM tenancy.subscription s"
+			   "     CROSS JOIN LATERAL (VALUES (s.starts_at), (s.trial_ends_at), (s.ends_at), "
+			   "(s.period_start))"
+			   "           AS v(at) WHERE s.tenant_id = ANY ($1)"
+			   "    UNION ALL"
+			   "    SELECT s.tenant_id, v.at FROM tenancy.subscription s"
+			   "      JOIN tenancy.subscription_item i ON i.subscription_id = s.id"
+			   "       AND i.superseded_at = 'infinity'"
+			   "     CROSS JOIN LATERAL (VALUES (i.starts_at), (i.ends_at)) AS v(at)"
+			   "     WHERE s.tenant_id = ANY ($1)"
+			   "    UNION ALL"
+			   "    SELECT n.tenant_id, v.at FROM tenancy.invoice n"
+			   "     CROSS JOIN LATERAL (VALUES (n.period_start), (n.period_end)) AS v(at)"
+			   "     WHERE n.tenant_id = ANY ($1)) x"
+			   " WHERE pg_catalog.isfinite(x.at) AND x.at <> pg_catalog.date_trunc('hour', x.at)",
+			   UUIDARRAYOID);
+
+static void
+add_cut(UsageNeeds *needs, const pg_uuid_t *tenant, TimestampTz at)
+{
+	column_add(&needs->cut_tenants, gate_uuid(tenant));
+	column_add(&needs->cut_at, gate_timestamptz(at));
+}
+
+static void
+add_boundaries(UsageNeeds *needs, const GateRows *rows, int64 row)
+{
+	BillingPeriod period = billing_period(row_text(rows, row, 6));
+	TimestampTz anchor = row_timestamptz(rows, row, 4);
+	const char *zone = row_text(rows, row, 7);
+	int32 last = row_int32(rows, row, 5);
+
+	for (int32 n = period_number_at(anchor, row_timestamptz(rows, row, 3), period, zone); n <= last;
+		 n++)
+	{
+		TimestampTz at = period_boundary(anchor, n, period, zone);
+
+		if (at != meter_hour_of(at))
+			add_cut(needs, row_uuid(rows, row, 0), at);
+	}
+}
+
+void
+billing_list_usage_needs(NullableDatum tenants, UsageNeeds *needs)
+{
+	GateRows *rows = gate_run(&need_subscriptions, EXPECT_ANY, tenants);
+
+	for (int64 i = 0; i < rows->count; i++)
+	{
+		if (!row_bool(rows, i, 1))
+		{
+			column_add(&needs->open_tenants, gate_uuid(row_uuid(rows, i, 0)));
+			column_add(&needs->open_since, gate_timestamptz(row_timestamptz(rows, i, 2)));
+		}
+		add_boundaries(needs, rows, i);
+	}
+	rows = gate_run(&need_cuts, EXPECT_ANY, tenants);
+	for (int64 i = 0; i < rows->count; i++)
+		add_cut(needs, row_uuid(rows, i, 0), row_timestamptz(rows, i, 1));
+}
