@@ -22,7 +22,9 @@
 #include "catalog/pg_db_role_setting.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
+#include "optimizer/cost.h"
 #include "parser/parser.h"
 #include "pgtime.h"
 #include "utils/acl.h"
@@ -129,6 +131,12 @@ count_arguments(const GateStatement *statement)
 	return count;
 }
 
+static const int cursor_options[] = {
+	[GATE_PLAN_KEPT] = 0,
+	[GATE_PLAN_ANEW] = CURSOR_OPT_CUSTOM_PLAN,
+	[GATE_PLAN_BY_INDEX] = CURSOR_OPT_GENERIC_PLAN,
+};
+
 /* Inside a scope and an SPI connection. */
 static void
 prepare(GateStatement *statement)
@@ -138,11 +146,41 @@ prepare(GateStatement *statement)
 	if (statement->plan != NULL)
 		return;
 	plan = SPI_prepare_cursor(statement->sql, count_arguments(statement), statement->argument_types,
-							  statement->is_planned_anew ? CURSOR_OPT_CUSTOM_PLAN : 0);
+							  cursor_options[statement->planning]);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare statement \"%s\": %s", statement->name,
 			 SPI_result_code_string(SPI_result));
 	statement->plan = plan;
+}
+
+/*
+ * The planner looks at these variables when it plans, which may be any time that something has
+ * changed: for it alone they are set here, not as settings, of which each would take longer
+ * than the look-up.
+ */
+static int
+execute_by_index(SPIPlanPtr plan, Datum *values, const char *nulls, bool is_reading)
+{
+	bool seqscan = enable_seqscan;
+	bool bitmapscan = enable_bitmapscan;
+	bool jit = jit_enabled;
+	volatile int result = 0;
+
+	enable_seqscan = false;
+	enable_bitmapscan = false;
+	jit_enabled = false; /* a cost that is made up would ask for it */
+	PG_TRY();
+	{
+		result = SPI_execute_plan(plan, values, nulls, is_reading, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+		enable_bitmapscan = bitmapscan;
+		jit_enabled = jit;
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /* What SPI left behind, copied to "context". */
@@ -199,7 +237,10 @@ gate_run_array(GateStatement *statement, GateExpect expect, const NullableDatum 
 		PushActiveSnapshot(wants_latest ? GetLatestSnapshot() : GetTransactionSnapshot());
 		pushed_snapshot = true;
 	}
-	result = SPI_execute_plan(statement->plan, values, nulls, is_reading, 0);
+	if (statement->planning == GATE_PLAN_BY_INDEX)
+		result = execute_by_index(statement->plan, values, nulls, is_reading);
+	else
+		result = SPI_execute_plan(statement->plan, values, nulls, is_reading, 0);
 	if (pushed_snapshot)
 		PopActiveSnapshot();
 	if (result < 0)

@@ -32,12 +32,23 @@ typedef enum GateKind
 	GATE_KIND_LATEST     /* reads what is committed now, whatever the isolation level */
 } GateKind;
 
+typedef enum GatePlanning
+{
+	GATE_PLAN_KEPT, /* as PostgreSQL decides for prepared statements */
+	GATE_PLAN_ANEW, /* for its arguments, each time: they say how much there is to read */
+	/*
+	 * Once, and by an index in its order: for a few rows of the head of what may be long.  What a
+	 * plan would cost for any number of rows, or did when the table was empty, does not matter.
+	 */
+	GATE_PLAN_BY_INDEX
+} GatePlanning;
+
 typedef struct GateStatement
 {
 	const char *name;
 	GateKind kind;
 	const char *sql;
-	bool is_planned_anew; /* for its arguments, each time: they say how much there is to read */
+	GatePlanning planning;
 	Oid argument_types[GATE_MAX_ARGUMENTS + 1]; /* ends with InvalidOid */
 	void *plan;                                 /* of this backend; owned by gate.c */
 } GateStatement;
@@ -46,22 +57,27 @@ typedef struct GateStatement
  * Define a statement at the top of a file: GATE_STATEMENT(name, "SELECT …", UUIDOID, TEXTOID);
  * the section lets a test find and prepare them all.
  */
-#define GATE_DEFINE(kind_, anew_, name_, sql_, ...)                                                \
+#define GATE_DEFINE(kind_, plan_, name_, sql_, ...)                                                \
 	static GateStatement name_ = {.name = #name_,                                                  \
 								  .kind = kind_,                                                   \
 								  .sql = sql_,                                                     \
-								  .is_planned_anew = anew_,                                        \
+								  .planning = plan_,                                               \
 								  .argument_types = {__VA_ARGS__}};                                \
 	static GateStatement *const name_##_entry                                                      \
 		__attribute__((section("tenancy_statements"), used)) = &name_
 #define GATE_STATEMENT(name, sql, ...)                                                             \
-	GATE_DEFINE(GATE_KIND_STATEMENT, false, name, sql, __VA_ARGS__)
-#define GATE_LOOKUP(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, false, name, sql, __VA_ARGS__)
-#define GATE_LATEST(name, sql, ...) GATE_DEFINE(GATE_KIND_LATEST, false, name, sql, __VA_ARGS__)
+	GATE_DEFINE(GATE_KIND_STATEMENT, GATE_PLAN_KEPT, name, sql, __VA_ARGS__)
+#define GATE_LOOKUP(name, sql, ...)                                                                \
+	GATE_DEFINE(GATE_KIND_LOOKUP, GATE_PLAN_KEPT, name, sql, __VA_ARGS__)
+#define GATE_LATEST(name, sql, ...)                                                                \
+	GATE_DEFINE(GATE_KIND_LATEST, GATE_PLAN_KEPT, name, sql, __VA_ARGS__)
 
 #define GATE_STATEMENT_ANEW(name, sql, ...)                                                        \
-	GATE_DEFINE(GATE_KIND_STATEMENT, true, name, sql, __VA_ARGS__)
-#define GATE_SCAN(name, sql, ...) GATE_DEFINE(GATE_KIND_LOOKUP, true, name, sql, __VA_ARGS__)
+	GATE_DEFINE(GATE_KIND_STATEMENT, GATE_PLAN_ANEW, name, sql, __VA_ARGS__)
+#define GATE_STATEMENT_BY_INDEX(name, sql, ...)                                                    \
+	GATE_DEFINE(GATE_KIND_STATEMENT, GATE_PLAN_BY_INDEX, name, sql, __VA_ARGS__)
+#define GATE_SCAN(name, sql, ...)                                                                  \
+	GATE_DEFINE(GATE_KIND_LOOKUP, GATE_PLAN_ANEW, name, sql, __VA_ARGS__)
 
 /* How many rows are right; anything else is an internal error. */
 typedef enum GateExpect

@@ -106,12 +106,13 @@ GATE_STATEMENT(job_held,
 			   "  FROM tenancy.job_pending j WHERE j.tenant_id = $1 AND j.state = 'held'"
 			   " ORDER BY j.priority, j.id LIMIT $2 FOR UPDATE SKIP LOCKED",
 			   UUIDOID, INT4OID);
-GATE_STATEMENT(job_due,
-			   "SELECT j.id, j.lane, j.tenant_id, j.priority, j.attempt,"
-			   "       EXISTS (SELECT FROM tenancy.job_limit l WHERE l.tenant_id = j.tenant_id)"
-			   "  FROM tenancy.job_pending j WHERE j.state = 'scheduled' AND j.run_at <= $1"
-			   " ORDER BY j.run_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
-			   TIMESTAMPTZOID, INT4OID);
+GATE_STATEMENT_BY_INDEX(
+	job_due,
+	"SELECT j.id, j.lane, j.tenant_id, j.priority, j.attempt,"
+	"       EXISTS (SELECT FROM tenancy.job_limit l WHERE l.tenant_id = j.tenant_id)"
+	"  FROM tenancy.job_pending j WHERE j.state = 'scheduled' AND j.run_at <= $1"
+	" ORDER BY j.run_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED",
+	TIMESTAMPTZOID, INT4OID);
 GATE_STATEMENT(job_make_ready,
 			   "UPDATE tenancy.job_pending j SET state = 'ready', rank = n.rank, is_limited = $3"
 			   "  FROM unnest($1, $2) AS n(id, rank) WHERE j.id = n.id AND j.state <> 'ready'",

@@ -37,23 +37,24 @@
 #define BLOCKED_ERROR "a job that it depends on has not succeeded"
 #define BLOCKED_SQLSTATE "55000" /* object_not_in_prerequisite_state */
 
-GATE_STATEMENT(job_claim_many,
-			   "WITH claimed AS ("
-			   "    UPDATE tenancy.job_pending j"
-			   "       SET attempt = j.attempt + 1, fence = j.fence + 1, started_at = $2,"
-			   "           lease_until = $2 + least(coalesce($4, j.timeout + 60), j.timeout + 60)"
-			   "                              * interval '1 second',"
-			   "           worker_pid = $5, worker_since = $6"
-			   "     WHERE j.id = ANY (ARRAY("
-			   "         SELECT r.id FROM tenancy.job_pending r"
-			   "          WHERE r.lane = $1 AND r.state = 'ready' AND r.lease_until IS NULL"
-			   "          ORDER BY r.rank LIMIT $3 FOR UPDATE SKIP LOCKED))"
-			   "    RETURNING j.id, j.fence, j.tenant_id, j.arguments, j.attempt, j.lease_until,"
-			   "              j.kind, j.timeout, j.rank, j.priority)"
-			   " SELECT c.id, c.fence, c.tenant_id, c.arguments, c.attempt, c.lease_until,"
-			   "        c.kind, c.timeout, c.rank, c.priority"
-			   "   FROM claimed c ORDER BY c.rank",
-			   TEXTOID, TIMESTAMPTZOID, INT4OID, FLOAT8OID, INT4OID, TIMESTAMPTZOID);
+GATE_STATEMENT_BY_INDEX(
+	job_claim_many,
+	"WITH claimed AS ("
+	"    UPDATE tenancy.job_pending j"
+	"       SET attempt = j.attempt + 1, fence = j.fence + 1, started_at = $2,"
+	"           lease_until = $2 + least(coalesce($4, j.timeout + 60), j.timeout + 60)"
+	"                              * interval '1 second',"
+	"           worker_pid = $5, worker_since = $6"
+	"     WHERE j.ctid = ANY (ARRAY("
+	"         SELECT r.ctid FROM tenancy.job_pending r"
+	"          WHERE r.lane = $1 AND r.state = 'ready' AND r.lease_until IS NULL"
+	"          ORDER BY r.rank LIMIT $3 FOR UPDATE SKIP LOCKED))"
+	"    RETURNING j.id, j.fence, j.tenant_id, j.arguments, j.attempt, j.lease_until,"
+	"              j.kind, j.timeout, j.rank, j.priority)"
+	" SELECT c.id, c.fence, c.tenant_id, c.arguments, c.attempt, c.lease_until,"
+	"        c.kind, c.timeout, c.rank, c.priority"
+	"   FROM claimed c ORDER BY c.rank",
+	TEXTOID, TIMESTAMPTZOID, INT4OID, FLOAT8OID, INT4OID, TIMESTAMPTZOID);
 
 #define DONE_COLUMNS                                                                               \
 	"id, kind, tenant_id, outcome, priority, run_at, attempt, max_attempts, timeout, fence,"       \
@@ -125,14 +126,15 @@ GATE_STATEMENT(job_dependents,
 			   UUIDOID);
 GATE_STATEMENT(job_forget_dependencies, "DELETE FROM tenancy.job_dependency d WHERE d.job_id = $1",
 			   UUIDOID);
-GATE_STATEMENT(job_claimed,
-			   "SELECT j.id, j.fence, j.rank, j.lease_until <= $3, coalesce(j.worker_pid, 0),"
-			   "       coalesce(j.worker_since, $3)"
-			   "  FROM tenancy.job_pending j"
-			   " WHERE j.lane = $1 AND j.state = 'ready' AND j.rank <= $2"
-			   "   AND j.lease_until IS NOT NULL"
-			   " ORDER BY j.rank LIMIT $4",
-			   TEXTOID, INT8OID, TIMESTAMPTZOID, INT4OID);
+GATE_STATEMENT_BY_INDEX(
+	job_claimed,
+	"SELECT j.id, j.fence, j.rank, j.lease_until <= $3, coalesce(j.worker_pid, 0),"
+	"       coalesce(j.worker_since, $3)"
+	"  FROM tenancy.job_pending j"
+	" WHERE j.lane = $1 AND j.state = 'ready' AND j.rank <= $2"
+	"   AND j.lease_until IS NOT NULL"
+	" ORDER BY j.rank LIMIT $4",
+	TEXTOID, INT8OID, TIMESTAMPTZOID, INT4OID);
 GATE_STATEMENT(job_first_due, "SELECT pg_catalog.min(j.run_at) FROM tenancy.job_pending j"
 							  " WHERE j.state = 'scheduled'");
 GATE_STATEMENT(job_any_ready,
