@@ -19,6 +19,7 @@
 #include "limit/rate_limit.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
+#include "observe/door_state.h"
 #include "payment/payment.h"
 #include "revenue/revenue.h"
 #include "tenant/tenant.h"
@@ -68,6 +69,7 @@ _PG_init(void)
 	payment_init();
 	revenue_init();
 	workflow_init();
+	observe_init();
 	worker_init();
 	hooks_install();
 }

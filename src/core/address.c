@@ -18,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/un.h>
 
 typedef struct Network
 {
@@ -201,4 +202,49 @@ TENANCY_FUNCTION(address_is_public)
 
 	PG_RETURN_BOOL(ip_family(address) == PGSQL_AF_INET ? is_public_v4(ip_addr(address))
 													   : is_public_v6(ip_addr(address)));
+}
+
+#define LOOPBACK "127.0.0.1:"
+#define MAX_PORT 65535
+#define MAX_PORT_DIGITS 5
+
+int
+address_read_listen(const char *text, struct sockaddr_storage *address)
+{
+	struct sockaddr_un *local = (struct sockaddr_un *) address;
+	struct sockaddr_in *loopback = (struct sockaddr_in *) address;
+	const char *port = text + strlen(LOOPBACK);
+	size_t digits;
+
+	memset(address, 0, sizeof(*address));
+	if (*text == '/')
+	{
+		if (strlen(text) >= sizeof(local->sun_path))
+			return 0;
+		local->sun_family = AF_UNIX;
+		strlcpy(local->sun_path, text, sizeof(local->sun_path));
+		return sizeof(*local);
+	}
+	if (strncmp(text, LOOPBACK, strlen(LOOPBACK)) != 0)
+		return 0;
+	digits = strlen(port);
+	if (digits == 0 || digits > MAX_PORT_DIGITS || strspn(port, "0123456789") != digits ||
+		atoi(port) < 1 || atoi(port) > MAX_PORT)
+		return 0;
+	loopback->sin_family = AF_INET;
+	loopback->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	loopback->sin_port = htons(atoi(port));
+	return sizeof(*loopback);
+}
+
+bool
+address_check_listen(char **value, void **extra, GucSource source)
+{
+	struct sockaddr_storage address;
+
+	if (**value == '\0' || address_read_listen(*value, &address) > 0)
+		return true;
+	GUC_check_errdetail("It is \"127.0.0.1:\" and a port, or the path of a socket; the door is not "
+						"for other machines.");
+	return false;
 }

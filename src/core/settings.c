@@ -27,6 +27,10 @@ char *setting_compatible_settings;
 char *setting_current_tenant;
 char *setting_command_file;
 int setting_event_retention;
+int setting_health_max_delay;
+char *setting_http_database;
+char *setting_http_listen;
+int setting_http_refresh_interval;
 int setting_job_history;
 int setting_job_retention;
 int setting_latency_hour_retention;
@@ -38,6 +42,7 @@ int setting_max_runners;
 int setting_max_tenants;
 int setting_metering;
 int setting_metering_flush_interval;
+int setting_metrics_tenants;
 char *setting_reserved_domains;
 char *setting_reserved_slugs;
 int setting_runner_idle_timeout;
@@ -188,6 +193,53 @@ static const Setting settings[] = {
 				"one is made within four days.",
 	},
 	{
+		.name = "tenancy.health_max_delay",
+		.type = SETTING_INT,
+		.variable = &setting_health_max_delay,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 300,
+		.minimum = 1,
+		.maximum = SECONDS_PER_DAY,
+		.what = "By how much work may be late until /healthz says 503.",
+		.when = "Of periodic work, of the first job in line, and of the first delivery in line.",
+	},
+	{
+		.name = "tenancy.http_database",
+		.type = SETTING_STRING,
+		.variable = &setting_http_database,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.what = "The database that the door for HTTP answers for.",
+		.when = "Without it /ask, /metrics and /sd say 503.",
+	},
+	{
+		.name = "tenancy.http_listen",
+		.type = SETTING_STRING,
+		.variable = &setting_http_listen,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.check = address_check_listen,
+		.what = "Where the door for HTTP listens: 127.0.0.1:port, or the path of a socket; empty "
+				"for nowhere.",
+		.when = "For Prometheus, for Caddy's on-demand TLS and for load balancers on the same "
+				"machine. Whoever reaches it reads the metrics of all tenants. Takes two of "
+				"max_worker_processes.",
+	},
+	{
+		.name = "tenancy.http_refresh_interval",
+		.type = SETTING_INT,
+		.variable = &setting_http_refresh_interval,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MS,
+		.boot.integer = 10000,
+		.minimum = 500,
+		.maximum = ONE_HOUR_MS,
+		.what = "How often what the door serves at /metrics and /sd is read from the database.",
+		.when = "Not more often than it is scraped. What takes longer to read than this is given "
+				"up.",
+	},
+	{
 		.name = "tenancy.job_history",
 		.type = SETTING_INT,
 		.variable = &setting_job_history,
@@ -320,6 +372,18 @@ static const Setting settings[] = {
 		.what = "How often statement counters move from shared memory to tables.",
 		.when = "A crash of the server loses at most this much of them. Usage events are rows "
 				"and are never lost.",
+	},
+	{
+		.name = "tenancy.metrics_tenants",
+		.type = SETTING_INT,
+		.variable = &setting_metrics_tenants,
+		.context = PGC_SIGHUP,
+		.boot.integer = 100,
+		.minimum = 0,
+		.maximum = 100000,
+		.what = "How many tenants have metrics of their own for Prometheus.",
+		.when = "Those that have used the most time since the server started; the others together "
+				"are one. Each has about 40 series.",
 	},
 	{
 		.name = "tenancy.reserved_domains",

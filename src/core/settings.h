@@ -34,6 +34,10 @@ extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
 extern char *setting_command_file;
 extern int setting_event_retention; /* seconds */
+extern int setting_health_max_delay; /* seconds */
+extern char *setting_http_database;
+extern char *setting_http_listen;
+extern int setting_http_refresh_interval; /* milliseconds */
 extern int setting_job_history;
 extern int setting_job_retention;          /* seconds */
 extern int setting_latency_hour_retention; /* minutes */
@@ -45,6 +49,7 @@ extern int setting_max_runners;
 extern int setting_max_tenants;
 extern int setting_metering;                /* a MeteringLevel */
 extern int setting_metering_flush_interval; /* milliseconds */
+extern int setting_metrics_tenants;
 extern char *setting_reserved_domains;
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */

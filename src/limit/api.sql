@@ -131,6 +131,16 @@ COMMENT ON FUNCTION tenancy.refusal_read(uuid) IS
 REVOKE ALL ON FUNCTION tenancy.refusal_read(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.refusal_read(uuid) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION tenancy.refusal_count_read(
+    OUT tenant_id uuid, OUT kind text, OUT what text, OUT refusals bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tenancy_refusal_count_read'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tenancy.refusal_count_read() IS
+'How often tenants were refused something since the server started: a row per tenant and limit. Errors: 42501 within a tenant context. Rights: tenancy_admin, tenancy_auditor.';
+REVOKE ALL ON FUNCTION tenancy.refusal_count_read() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.refusal_count_read() TO tenancy_admin, tenancy_auditor;
+
 CREATE OR REPLACE FUNCTION @extschema@.resource_capacity_set(
     resource text, capacity numeric, overcommit numeric DEFAULT 1) RETURNS tenancy.resource_capacity
 AS 'MODULE_PATHNAME', 'tenancy_resource_capacity_set'

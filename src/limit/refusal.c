@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "context/context.h"
 #include "context/regtenant.h"
 #include "core/clock.h"
 #include "core/function.h"
@@ -96,7 +97,7 @@ refusal_note(const pg_uuid_t *tenant, RefusalKind kind, const char *name, int64 
 
 typedef struct Copies
 {
-	const pg_uuid_t *tenant;
+	const pg_uuid_t *tenant; /* NULL for all */
 	int count;
 	int capacity;
 	Refusal *refusals;
@@ -108,7 +109,8 @@ copy_own(void *pointer, void *argument)
 	const Refusal *entry = pointer;
 	Copies *copies = argument;
 
-	if (entry->key.database == MyDatabaseId && id_equal(&entry->key.tenant, copies->tenant) &&
+	if (entry->key.database == MyDatabaseId &&
+		(copies->tenant == NULL || id_equal(&entry->key.tenant, copies->tenant)) &&
 		copies->count < copies->capacity)
 		copies->refusals[copies->count++] = *entry;
 }
@@ -142,6 +144,32 @@ TENANCY_FUNCTION(refusal_read)
 			quota_to_numeric(refusal->used),
 			quota_to_numeric(refusal->hard),
 			quota_to_numeric(refusal->wanted),
+		};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* tenancy.refusal_count_read() → TABLE(tenant_id uuid, kind, what text, refusals bigint) */
+TENANCY_FUNCTION(refusal_count_read)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Copies copies = {.capacity = shared_table_entry_count(&entries) + 64};
+
+	context_require_none("reading what all tenants were refused");
+	InitMaterializedSRF(fcinfo, 0);
+	copies.refusals = palloc_array(Refusal, copies.capacity);
+	shared_table_scan(&entries, LW_SHARED, copy_own, &copies);
+	for (int i = 0; i < copies.count; i++)
+	{
+		const Refusal *refusal = &copies.refusals[i];
+		bool nulls[4] = {false};
+		Datum values[4] = {
+			UUIDPGetDatum(&refusal->key.tenant),
+			CStringGetTextDatum(words[refusal->key.kind].kind),
+			CStringGetTextDatum(words[refusal->key.kind].what),
+			Int64GetDatum(refusal->count),
 		};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
