@@ -117,6 +117,8 @@ is "$(job '2026-04-05 00:00+00')" "$due" "the job removes what is older than the
 is "$(sql "SELECT after_tenant IS NULL FROM tenancy.usage_prune_round")" t "of all tenants"
 sql "SELECT count(*) FROM usage_record('acme', 'load', 1, 'again', '2026-04-01 00:00+00')" >/dev/null
 is "$(job '2026-04-05 23:00+00')" "" "the next round waits"
-is "$(job '2026-04-06 00:00+00')" 1 "for a day"
+due=$(psql -XAtq app -c "SET tenancy.test_clock = '2026-04-06 00:00+00'" -c "SELECT (r).events FROM usage_event_prune(true, '2 days') r")
+is "$(job '2026-04-06 00:00+00')" "$due" "for a day"
+is "$(sql "SELECT count(*) FROM tenancy.usage_event WHERE event_id = 'again'")" 0 "and takes what was left"
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "and the roll-ups are what they were"
 done_testing
