@@ -46,6 +46,7 @@ int setting_metrics_tenants;
 char *setting_reserved_domains;
 char *setting_reserved_slugs;
 int setting_runner_idle_timeout;
+int setting_storage_budget;
 int setting_suspended_access;
 char *setting_test_clock;
 int setting_token_clock_skew;
@@ -422,6 +423,21 @@ static const Setting settings[] = {
 		.what = "How long a runner without work stays connected to its database.",
 		.when = "A connected runner holds one worker of max_worker_processes; coming back costs "
 				"it a few milliseconds.",
+	},
+	{
+		.name = "tenancy.storage_budget",
+		.type = SETTING_INT,
+		.variable = &setting_storage_budget,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_MS,
+		.boot.integer = 1000,
+		.minimum = 1,
+		.maximum = ONE_HOUR_MS,
+		.what = "How long one run of storage.measure measures.",
+		.when =
+			"The next run goes on where it ended. Flushing of counters waits meanwhile: raise it "
+			"where "
+			"tenancy.storage_rotation shows measurements that are too old, for very many tables.",
 	},
 	{
 		.name = "tenancy.suspended_access",

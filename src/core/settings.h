@@ -53,6 +53,7 @@ extern int setting_metrics_tenants;
 extern char *setting_reserved_domains;
 extern char *setting_reserved_slugs;
 extern int setting_runner_idle_timeout; /* milliseconds */
+extern int setting_storage_budget;      /* milliseconds */
 extern int setting_suspended_access;    /* a SuspendedAccess */
 extern char *setting_test_clock;
 extern int setting_token_clock_skew; /* seconds */

@@ -8,13 +8,37 @@ COMMENT ON FUNCTION @extschema@.usage_flush() IS
 REVOKE ALL ON FUNCTION @extschema@.usage_flush() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.usage_flush() TO tenancy_admin;
 
-CREATE OR REPLACE FUNCTION @extschema@.storage_measure(max_tenants integer DEFAULT 100) RETURNS bigint
+CREATE OR REPLACE FUNCTION @extschema@.storage_measure(
+    max_tenants integer DEFAULT 100, budget interval DEFAULT NULL) RETURNS bigint
 AS 'MODULE_PATHNAME', 'tenancy_storage_measure'
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.storage_measure(integer) IS
-'Measures the storage of the tenants that were measured least recently, and estimates that of tenants without a schema from a sample of the shared tables. max_tenants: at most this many with a schema. Result: how many were, of both. Errors: 22023. Rights: tenancy_admin.';
-REVOKE ALL ON FUNCTION @extschema@.storage_measure(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.storage_measure(integer) TO tenancy_admin;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.storage_measure(integer, interval) IS
+'Measures the storage of the tenants that were measured least recently, table by table, and estimates that of tenants without a schema from samples of the shared tables that were sampled least recently. max_tenants: at most this many with a schema. budget: it ends when this time is over, in the middle of the rotation, which the next call goes on with; at least a few tenants and a table have their turn. Null for no limit. Result: how many tenants were, of both. Errors: 22023 bad max_tenants or budget. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.storage_measure(integer, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.storage_measure(integer, interval) TO tenancy_admin;
+
+CREATE OR REPLACE VIEW tenancy.storage_rotation AS
+    SELECT 'tenants'::text AS kind, pg_catalog.count(*) AS objects,
+           pg_catalog.count(*) FILTER (WHERE m.measured_at IS NULL) AS never_measured,
+           pg_catalog.min(m.measured_at) AS oldest, pg_catalog.max(m.measured_at) AS newest,
+           pg_catalog.now() - pg_catalog.min(m.measured_at) AS stale_for
+      FROM tenancy.tenant t
+      LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id
+     WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')
+    UNION ALL
+    SELECT 'shared tables', pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE m.measured_at IS NULL),
+           pg_catalog.min(m.measured_at), pg_catalog.max(m.measured_at),
+           pg_catalog.now() - pg_catalog.min(m.measured_at)
+      FROM tenancy.tenant_table t
+      JOIN pg_catalog.pg_class c ON c.oid = t.relation::pg_catalog.oid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN tenancy.shared_table_measurement m
+        ON m.schema_name = n.nspname AND m.relation_name = c.relname
+     WHERE c.relkind = 'r';
+COMMENT ON VIEW tenancy.storage_rotation IS
+'How stale the measurements of storage are: of tenants with a schema, and of shared tables.';
+REVOKE ALL ON tenancy.storage_rotation FROM PUBLIC;
+GRANT SELECT ON tenancy.storage_rotation TO tenancy_admin, tenancy_auditor;
 
 CREATE OR REPLACE FUNCTION tenancy.tenant_stat_read(
     OUT tenant_id uuid, OUT selects bigint, OUT inserts bigint, OUT updates bigint,

@@ -79,14 +79,23 @@ extern MeterCapacity meter_capacity(void);
 /* Move counters to the tables; how many tenants had any.  In a transaction. */
 extern int64 meter_flush(void);
 
-/* Measure the storage of the schemas of the tenants measured least recently; how many were. */
-extern int64 meter_measure_storage(int max_tenants);
+/*
+ * Measure the storage of tenants with a schema, at most so many, and of shared tables: those whose
+ * turn it is, until the time is over; how many tenants had theirs.
+ */
+extern int64 meter_measure_storage(int max_tenants, int64 budget_us);
 
-/* The same for those given. */
+/* That of the schemas of those given. */
 extern int64 meter_measure_storage_of(const pg_uuid_t *tenants, int count);
 
-/* Estimate that of all tenants without a schema, from shared tables; how many there are. */
-extern int64 meter_measure_shared_storage(void);
+/*
+ * Estimate that of tenants without a schema from shared tables, until a deadline (meter_clock());
+ * how many there are.
+ */
+extern int64 meter_measure_shared_storage(int64 deadline_us);
+
+/* Time that passes, in microseconds, from anywhere on. */
+extern int64 meter_clock(void);
 
 /* Before writing to tables by time: one writer at a time per database, to the transaction's end. */
 extern void meter_lock_hours(void);

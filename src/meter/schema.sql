@@ -155,3 +155,39 @@ REVOKE ALL ON tenancy.storage_measurement FROM PUBLIC;
 GRANT SELECT ON tenancy.storage_measurement TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.storage_measurement', '');
 
+CREATE TABLE tenancy.tenant_relation_storage (
+    tenant_id       uuid NOT NULL,
+    schema_name     name NOT NULL,
+    relation_name   name NOT NULL,
+    is_shared       boolean NOT NULL,
+    heap_bytes      bigint NOT NULL,
+    index_bytes     bigint NOT NULL,
+    toast_bytes     bigint NOT NULL,
+    total_bytes     bigint NOT NULL GENERATED ALWAYS AS (heap_bytes + index_bytes + toast_bytes) STORED,
+    measured_at     timestamptz NOT NULL,
+    CONSTRAINT tenant_relation_storage_pkey PRIMARY KEY (tenant_id, schema_name, relation_name)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE tenancy.tenant_relation_storage IS
+'The last measurement of each table and materialized view of each tenant, and its part of each shared table. Kept as long as the relation and the tenant''s data; not dumped.';
+COMMENT ON COLUMN tenancy.tenant_relation_storage.is_shared IS 'estimated: its part of a shared table, by the widths of rows in a sample';
+COMMENT ON COLUMN tenancy.tenant_relation_storage.heap_bytes IS 'with free space and visibility maps';
+COMMENT ON COLUMN tenancy.tenant_relation_storage.toast_bytes IS 'with its index';
+COMMENT ON COLUMN tenancy.tenant_relation_storage.total_bytes IS 'what pg_total_relation_size() says';
+CREATE INDEX tenant_relation_storage_shared_idx ON tenancy.tenant_relation_storage (schema_name, relation_name) WHERE is_shared;
+ALTER TABLE tenancy.tenant_relation_storage ENABLE ROW LEVEL SECURITY;
+CREATE POLICY control_plane ON tenancy.tenant_relation_storage FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY own ON tenancy.tenant_relation_storage FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+REVOKE ALL ON tenancy.tenant_relation_storage FROM PUBLIC;
+GRANT SELECT ON tenancy.tenant_relation_storage TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+
+CREATE TABLE tenancy.shared_table_measurement (
+    schema_name     name NOT NULL,
+    relation_name   name NOT NULL,
+    measured_at     timestamptz NOT NULL,
+    CONSTRAINT shared_table_measurement_pkey PRIMARY KEY (schema_name, relation_name)
+);
+COMMENT ON TABLE tenancy.shared_table_measurement IS
+'When each shared table was sampled last: whose turn it is. Kept as long as the table is registered; not dumped.';
+REVOKE ALL ON tenancy.shared_table_measurement FROM PUBLIC;
+GRANT SELECT ON tenancy.shared_table_measurement TO tenancy_admin, tenancy_auditor;

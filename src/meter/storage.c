@@ -1,10 +1,11 @@
 /*
  * meter/storage.c
- *		How much storage the schemas of each tenant take.
+ *		How much storage the tables of each tenant take.
  *
- * In rotation: the tenants measured least recently come first.  A relation that is
- * dropped meanwhile has no size and is left out; one that is locked exclusively is
- * waited for, as by any reader.
+ * In rotation: the tenants measured least recently come first, a few in one statement, until the
+ * time of a run is over; the next run goes on with those whose turn it is then.  A relation that is
+ * dropped meanwhile has no size and is left out; one that somebody has locked for himself would
+ *make the run wait, and keeps what was measured last.
  *
  * Lock rules.  Rows are written in the order of tenants, as flush.c does.
  */
@@ -13,28 +14,81 @@
 #include "catalog/gate.h"
 #include "core/clock.h"
 #include "core/function.h"
+#include "core/settings.h"
 #include "job/kind.h"
 #include "meter/meter.h"
 #include "meter/partition.h"
 
-#define TENANTS_PER_MEASUREMENT 100
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+
+/* In one statement, between two looks at the clock: some hundred relations, a few milliseconds. */
+#define TENANTS_PER_STEP 10
+
+/* Whose turn it is, as it is known when a run begins. */
+#define TURNS_PER_RUN 100000
+
 #define SECONDS_BETWEEN_MEASUREMENTS 300
 
+/* Without a limit of time. */
+#define NO_BUDGET PG_INT64_MAX
+
+GATE_STATEMENT(storage_turns,
+			   "SELECT t.id FROM tenancy.tenant t"
+			   "  LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id"
+			   " WHERE t.schema_name IS NOT NULL"
+			   "   AND t.state IN ('active', 'suspended', 'deactivated')"
+			   " ORDER BY m.measured_at NULLS FIRST, t.id LIMIT $1",
+			   INT4OID);
 GATE_STATEMENT(
-	storage_measure_next,
-	"WITH next AS ("
-	"    SELECT t.id FROM tenancy.tenant t"
-	"      LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id"
-	"     WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')"
-	"       AND ($4 IS NULL OR t.id = ANY ($4))"
-	"     ORDER BY m.measured_at NULLS FIRST LIMIT $1),"
+	storage_measure_some,
+	"WITH turn AS ("
+	"    SELECT t.id FROM tenancy.tenant t WHERE t.id = ANY ($1) AND t.schema_name IS NOT NULL"
+	"       AND t.state IN ('active', 'suspended', 'deactivated')),"
+	" locked AS MATERIALIZED ("
+	"    SELECT coalesce(i.indrelid, l.relation) AS relation FROM pg_catalog.pg_locks l"
+	"      LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation"
+	"     WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'"
+	"       AND l.pid <> pg_catalog.pg_backend_pid()"
+	"       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
+	"                          WHERE d.datname = pg_catalog.current_database())),"
+	" sized AS MATERIALIZED ("
+	"    SELECT n.id, ns.nspname, c.relname, is_free,"
+	"           CASE WHEN is_free THEN pg_catalog.pg_table_size(c.oid) END AS table_bytes,"
+	"           CASE WHEN is_free THEN pg_catalog.pg_indexes_size(c.oid) END AS index_bytes,"
+	"           CASE WHEN NOT is_free THEN NULL WHEN c.reltoastrelid = 0 THEN 0"
+	"                ELSE pg_catalog.pg_total_relation_size(c.reltoastrelid) END AS toast_bytes"
+	"      FROM turn n"
+	"      JOIN tenancy.tenant_schema s ON s.tenant_id = n.id"
+	"      JOIN pg_catalog.pg_namespace ns ON ns.nspname = s.schema_name"
+	"      JOIN pg_catalog.pg_class c ON c.relnamespace = ns.oid AND c.relkind IN ('r', 'm')"
+	"     CROSS JOIN LATERAL (SELECT c.oid NOT IN (SELECT l.relation FROM locked l) AS is_free) f),"
+	" known AS ("
+	"    SELECT z.id, z.nspname, z.relname,"
+	"           coalesce(z.table_bytes - z.toast_bytes, r.heap_bytes, 0) AS heap_bytes,"
+	"           coalesce(z.index_bytes, r.index_bytes, 0) AS index_bytes,"
+	"           coalesce(z.toast_bytes, r.toast_bytes, 0) AS toast_bytes,"
+	"           CASE WHEN z.is_free THEN $2 ELSE coalesce(r.measured_at, '-infinity') END"
+	"               AS measured_at"
+	"      FROM sized z LEFT JOIN tenancy.tenant_relation_storage r"
+	"        ON r.tenant_id = z.id AND r.schema_name = z.nspname AND r.relation_name = z.relname),"
+	" gone AS ("
+	"    DELETE FROM tenancy.tenant_relation_storage r USING turn n"
+	"     WHERE r.tenant_id = n.id AND NOT EXISTS (SELECT FROM sized z WHERE z.id = r.tenant_id"
+	"           AND z.nspname = r.schema_name AND z.relname = r.relation_name)),"
+	" listed AS ("
+	"    INSERT INTO tenancy.tenant_relation_storage (tenant_id, schema_name, relation_name,"
+	"        is_shared, heap_bytes, index_bytes, toast_bytes, measured_at)"
+	"    SELECT k.id, k.nspname, k.relname, false, k.heap_bytes, k.index_bytes, k.toast_bytes,"
+	"           k.measured_at FROM known k ORDER BY k.id"
+	"    ON CONFLICT (tenant_id, schema_name, relation_name) DO UPDATE"
+	"       SET is_shared = false, heap_bytes = excluded.heap_bytes,"
+	"           index_bytes = excluded.index_bytes, toast_bytes = excluded.toast_bytes,"
+	"           measured_at = excluded.measured_at),"
 	" measured AS ("
-	"    SELECT n.id, coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint AS bytes"
-	"      FROM next n"
-	"      LEFT JOIN tenancy.tenant_schema s ON s.tenant_id = n.id"
-	"      LEFT JOIN pg_catalog.pg_namespace ns ON ns.nspname = s.schema_name"
-	"      LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = ns.oid AND c.relkind IN ('r', 'm')"
-	"     GROUP BY n.id),"
+	"    SELECT n.id, coalesce(sum(k.heap_bytes + k.index_bytes + k.toast_bytes), 0)::bigint"
+	"               AS bytes"
+	"      FROM turn n LEFT JOIN known k ON k.id = n.id GROUP BY n.id),"
 	" kept AS ("
 	"    INSERT INTO tenancy.storage_measurement (tenant_id, bytes, measured_at)"
 	"    SELECT m.id, m.bytes, $2 FROM measured m ORDER BY m.id"
@@ -44,38 +98,85 @@ GATE_STATEMENT(
 	"    ON h.tenant_id = m.id AND h.hour = $3"
 	"  WHEN MATCHED THEN UPDATE SET storage_bytes = greatest(h.storage_bytes, m.bytes)"
 	"  WHEN NOT MATCHED THEN INSERT (tenant_id, hour, storage_bytes) VALUES (m.id, $3, m.bytes)",
-	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDARRAYOID);
-
-static int64
-measure(int max_tenants, NullableDatum tenants)
-{
-	TimestampTz now = clock_now();
-
-	meter_lock_hours();
-	partition_ensure(USAGE_HOUR, now);
-	return gate_run(&storage_measure_next, EXPECT_ANY, gate_int32(max_tenants),
-					gate_timestamptz(now), gate_timestamptz(meter_hour_of(now)), tenants)
-		->count;
-}
+	UUIDARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+/* Of tenants whose data is gone. */
+GATE_STATEMENT(
+	storage_forget,
+	"DELETE FROM tenancy.tenant_relation_storage r USING tenancy.tenant t"
+	" WHERE t.id = r.tenant_id AND t.state NOT IN ('active', 'suspended', 'deactivated')");
 
 int64
-meter_measure_storage(int max_tenants)
+meter_clock(void)
 {
-	return measure(max_tenants, gate_null());
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return INSTR_TIME_GET_MICROSEC(now);
+}
+
+static int64
+measure(const pg_uuid_t *tenants, int count, TimestampTz now)
+{
+	return gate_run(&storage_measure_some, EXPECT_ANY, gate_uuid_array(tenants, count),
+					gate_timestamptz(now), gate_timestamptz(meter_hour_of(now)))
+		->count;
 }
 
 int64
 meter_measure_storage_of(const pg_uuid_t *tenants, int count)
 {
-	return measure(count, gate_uuid_array(tenants, count));
+	TimestampTz now = clock_now();
+
+	meter_lock_hours();
+	partition_ensure(USAGE_HOUR, now);
+	return measure(tenants, count, now);
+}
+
+static int64
+measure_schemas(int max_tenants, int64 deadline_us)
+{
+	TimestampTz now = clock_now();
+	GateRows *turns =
+		gate_run(&storage_turns, EXPECT_ANY, gate_int32(Min(max_tenants, TURNS_PER_RUN)));
+	int64 measured = 0;
+	int64 next = 0;
+
+	while (next < turns->count)
+	{
+		pg_uuid_t tenants[TENANTS_PER_STEP];
+		int count = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (count < TENANTS_PER_STEP && next < turns->count)
+			tenants[count++] = *row_uuid(turns, next++, 0);
+		measured += measure(tenants, count, now);
+		if (meter_clock() >= deadline_us)
+			break;
+	}
+	return measured;
+}
+
+/* Shared tables have half of the time; what they leave of it the schemas have. */
+int64
+meter_measure_storage(int max_tenants, int64 budget_us)
+{
+	int64 start = meter_clock();
+	bool is_limited = budget_us != NO_BUDGET;
+	int64 measured;
+
+	meter_lock_hours();
+	partition_ensure(USAGE_HOUR, clock_now());
+	(void) gate_run_array(&storage_forget, EXPECT_ANY, NULL, 0);
+	measured = meter_measure_shared_storage(is_limited ? start + budget_us / 2 : NO_BUDGET);
+	return measured + measure_schemas(max_tenants, is_limited ? start + budget_us : NO_BUDGET);
 }
 
 static char *
 run_storage_job(void)
 {
-	return psprintf("{\"tenants\": " INT64_FORMAT "}",
-					meter_measure_storage(TENANTS_PER_MEASUREMENT) +
-						meter_measure_shared_storage());
+	return psprintf(
+		"{\"tenants\": " INT64_FORMAT "}",
+		meter_measure_storage(TURNS_PER_RUN, setting_storage_budget * INT64CONST(1000)));
 }
 
 static const JobKind storage_job = {
@@ -92,13 +193,26 @@ meter_storage_init(void)
 	job_kind_register(&storage_job);
 }
 
-/* storage_measure(max_tenants int) → bigint */
+/* storage_measure(max_tenants int, budget interval) → bigint */
 TENANCY_FUNCTION(storage_measure)
 {
-	int32 max_tenants = PG_GETARG_INT32(0);
+	int32 max_tenants;
+	int64 budget_us = NO_BUDGET;
 
+	require_argument(fcinfo, 0, "max_tenants");
+	max_tenants = PG_GETARG_INT32(0);
 	if (max_tenants < 1)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_tenants\" must be at least 1"));
-	PG_RETURN_INT64(meter_measure_storage(max_tenants) + meter_measure_shared_storage());
+	if (!PG_ARGISNULL(1))
+	{
+		const Interval *budget = PG_GETARG_INTERVAL_P(1);
+
+		if (budget->month != 0 || budget->day != 0 || budget->time < 0 ||
+			budget->time > USECS_PER_HOUR)
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("argument \"budget\" must be at least nothing and at most an hour"));
+		budget_us = budget->time;
+	}
+	PG_RETURN_INT64(meter_measure_storage(max_tenants, budget_us));
 }
