@@ -168,7 +168,7 @@ CREATE TABLE tenancy.tenant_relation_storage (
     CONSTRAINT tenant_relation_storage_pkey PRIMARY KEY (tenant_id, schema_name, relation_name)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE tenancy.tenant_relation_storage IS
-'The last measurement of each table and materialized view of each tenant, and its part of each shared table. Kept as long as the relation and the tenant''s data; not dumped.';
+'The last measurement of each table and materialized view of each tenant, and its part of each shared table. Kept as long as the relation and the tenant''s data. Not dumped.';
 COMMENT ON COLUMN tenancy.tenant_relation_storage.is_shared IS 'estimated: its part of a shared table, by the widths of rows in a sample';
 COMMENT ON COLUMN tenancy.tenant_relation_storage.heap_bytes IS 'with free space and visibility maps';
 COMMENT ON COLUMN tenancy.tenant_relation_storage.toast_bytes IS 'with its index';
@@ -188,6 +188,6 @@ CREATE TABLE tenancy.shared_table_measurement (
     CONSTRAINT shared_table_measurement_pkey PRIMARY KEY (schema_name, relation_name)
 );
 COMMENT ON TABLE tenancy.shared_table_measurement IS
-'When each shared table was sampled last: whose turn it is. Kept as long as the table is registered; not dumped.';
+'When each shared table was sampled last: whose turn it is. Kept as long as the table is registered. Not dumped.';
 REVOKE ALL ON tenancy.shared_table_measurement FROM PUBLIC;
 GRANT SELECT ON tenancy.shared_table_measurement TO tenancy_admin, tenancy_auditor;
