@@ -21,11 +21,15 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -Isrc -MMD -MP -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lsodium
-EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build src/http.o src/http.d $(HTTP)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(SCRIPT) build src/http.o src/http.d src/door.o src/door.d $(LIBRARIES)
 
 # What delivers webhooks is a library of its own, so that no session carries libcurl.  Where
 # libcurl is not installed there are no webhooks.
 HTTP := $(if $(wildcard /usr/include/curl/curl.h /usr/include/*/curl/curl.h),pg_tenancy_http.so)
+
+# So is the door, which is an HTTP server: it takes libmicrohttpd.
+DOOR := $(if $(wildcard /usr/include/microhttpd.h /usr/include/*/microhttpd.h),pg_tenancy_door.so)
+LIBRARIES = $(HTTP) $(DOOR)
 
 REGRESS = $(sort $(basename $(notdir $(wildcard sql/*.sql))))
 REGRESS_OPTS = --load-extension=pg_tenancy
@@ -43,18 +47,21 @@ all install installcheck clean:
 	@echo "PostgreSQL's pg_config is missing: run \"make setup\"" >&2; exit 1
 endif
 
--include $(OBJS:.o=.d) src/http.d
+-include $(OBJS:.o=.d) src/http.d src/door.d
 
-all: $(HTTP)
-install: install-http
-.PHONY: install-http
+all: $(LIBRARIES)
+install: install-libraries
+.PHONY: install-libraries
 
 pg_tenancy_http.so: src/http.o
 	$(CC) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $< $(LDFLAGS) -lcurl
 
-install-http: $(HTTP)
+pg_tenancy_door.so: src/door.o
+	$(CC) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $< $(LDFLAGS) -lmicrohttpd
+
+install-libraries: $(LIBRARIES)
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
-	for library in $(HTTP); do $(INSTALL_SHLIB) $$library '$(DESTDIR)$(pkglibdir)'; done
+	for library in $(LIBRARIES); do $(INSTALL_SHLIB) $$library '$(DESTDIR)$(pkglibdir)'; done
 
 # The source says CREATE OR REPLACE, so that an update can run it again; the
 # installed script says CREATE, so that an object made beforehand by somebody
@@ -92,7 +99,7 @@ strict:
 	@mkdir -p build && touch build/strict
 
 format: ## lay out the C files
-	clang-format -i $(shell find src http -name '*.[ch]')
+	clang-format -i $(shell find src -name '*.[ch]')
 
 help: ## list these goals
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

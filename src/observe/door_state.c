@@ -9,8 +9,6 @@
 
 DoorState *door_state;
 
-const int door_statuses[DOOR_STATUSES] = {200, 400, 403, 404, 405, 413, 503};
-
 static Size
 state_size(void)
 {

@@ -20,9 +20,9 @@ typedef enum DoorPage
 } DoorPage;
 #define DOOR_PAGES (DOOR_OTHER + 1)
 
-/* Its answers, in this order: 200, 400, 403, 404, 405, 413, 503. */
+/* Its answers. */
+static const int door_statuses[] = {200, 400, 403, 404, 405, 413, 503};
 #define DOOR_STATUSES 7
-extern const int door_statuses[DOOR_STATUSES];
 
 typedef struct DoorState
 {

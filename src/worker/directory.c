@@ -169,6 +169,18 @@ directory_remove(Oid database)
 	unlock_entry();
 }
 
+/* Under the lock. */
+static bool
+has_worker(Oid database)
+{
+	for (int i = 0; i < max_worker_processes; i++)
+	{
+		if (job_workers[i].database == database)
+			return true;
+	}
+	return false;
+}
+
 void
 directory_remove_unless_due(Oid database)
 {
@@ -177,7 +189,7 @@ directory_remove_unless_due(Oid database)
 	if (entry == NULL)
 		return;
 	if (entry->next_due == DUE_NEVER && entry->next_job[JOB_WORKER] == DUE_NEVER &&
-		entry->next_job[WEBHOOK_WORKER] == DUE_NEVER)
+		entry->next_job[WEBHOOK_WORKER] == DUE_NEVER && !has_worker(database))
 		memset(entry, 0, sizeof(DirectoryEntry));
 	unlock_entry();
 }
@@ -382,6 +394,17 @@ directory_wake_launcher(void)
 	wake(pid);
 }
 
+bool
+directory_has_launcher(void)
+{
+	pid_t pid;
+
+	LWLockAcquire(&locks->lock, LW_SHARED);
+	pid = directory->launcher;
+	LWLockRelease(&locks->lock);
+	return pid != 0;
+}
+
 void
 directory_note_jobs(Oid database, JobRole role, TimestampTz due)
 {
@@ -542,6 +565,9 @@ put_time(Datum *values, bool *nulls, int column, TimestampTz time)
  */
 TENANCY_FUNCTION(worker_read)
 {
+	static const char *const roles[] = {[JOB_WORKER] = "job worker",
+										[WEBHOOK_WORKER] = "webhook worker",
+										[DOOR_READER] = "door reader"};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz launcher_since;
@@ -569,7 +595,7 @@ TENANCY_FUNCTION(worker_read)
 	for (int i = 0; i < count; i++)
 	{
 		Datum values[8] = {
-			CStringGetTextDatum(workers[i].role == JOB_WORKER ? "job worker" : "webhook worker"),
+			CStringGetTextDatum(roles[workers[i].role]),
 			ObjectIdGetDatum(workers[i].database), Int32GetDatum(workers[i].pid),
 			CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
 		bool nulls[8] = {false, false, false, false, false, true, true, true};

@@ -13,8 +13,9 @@ typedef enum JobRole
 {
 	JOB_WORKER,     /* what is done in the database, and commands */
 	WEBHOOK_WORKER, /* deliveries; one a database */
+	DOOR_READER     /* does no jobs, but has a place among those who do */
 } JobRole;
-#define JOB_ROLES 2
+#define JOB_ROLES (WEBHOOK_WORKER + 1) /* that have jobs */
 
 typedef struct DirectoryEntry
 {
@@ -110,5 +111,6 @@ extern bool directory_is_crowded(void);
 /* The launcher; waking it does nothing when it does not run, and never raises. */
 extern void directory_set_launcher(pid_t pid);
 extern void directory_wake_launcher(void);
+extern bool directory_has_launcher(void);
 
 extern void directory_init(void);

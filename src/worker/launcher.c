@@ -16,7 +16,9 @@
 #include "domain/domain.h"
 #include "limit/resource.h"
 #include "meter/meter.h"
+#include "observe/door_state.h"
 #include "worker/directory.h"
+#include "worker/door.h"
 #include "worker/worker.h"
 
 #include "access/genam.h"
@@ -37,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #define LONGEST_SLEEP_MS 60000
+#define DOOR_RETRY_MS 2000
 #define SAMPLE_MS 1000 /* between two looks at who waits for a lock */
 
 /* Databases that no runner has been sent to since the start, in TopMemoryContext. */
@@ -72,32 +75,38 @@ database_state(Oid database)
 	return state;
 }
 
-/* Every database that takes connections and is no template is to be looked at. */
-static void
-list_databases(void)
+/*
+ * Every database that takes connections and is no template; in TopMemoryContext.  Where a name
+ * is given, that one alone.
+ */
+static List *
+list_databases(const char *name)
 {
 	MemoryContext previous;
 	Relation relation;
 	TableScanDesc scan;
 	HeapTuple tuple;
+	List *databases = NIL;
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
 	relation = table_open(DatabaseRelationId, AccessShareLock);
+	/* Not by an index: what finds one needs a database. */
 	scan = table_beginscan_catalog(relation, 0, NULL);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (!is_open(database))
+		if (!is_open(database) || (name != NULL && strcmp(NameStr(database->datname), name) != 0))
 			continue;
 		previous = MemoryContextSwitchTo(TopMemoryContext);
-		undiscovered = lappend_oid(undiscovered, database->oid);
+		databases = lappend_oid(databases, database->oid);
 		MemoryContextSwitchTo(previous);
 	}
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
+	return databases;
 }
 
 /*
@@ -236,6 +245,17 @@ count_workers(const JobWorker *workers, int count, Oid database, JobRole role, b
 	return n;
 }
 
+/* Of those that have a place, who does no jobs. */
+static int
+count_readers(const JobWorker *workers, int count)
+{
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+		n += workers[i].role == DOOR_READER;
+	return n;
+}
+
 static int
 compare_jobs_since(const void *a, const void *b)
 {
@@ -275,7 +295,8 @@ dispatch_jobs(void)
 				count_workers(workers, count, database, JOB_WORKER, true) > 0 ||
 				database_state(database) != DATABASE_OPEN)
 				continue;
-			if (count >= setting_max_job_workers || !job_worker_start(database))
+			if (count - count_readers(workers, count) >= setting_max_job_workers ||
+				!job_worker_start(database))
 				is_crowded |= wanted == 0;
 		}
 	}
@@ -304,6 +325,40 @@ dispatch_webhooks(void)
 			database_state(database) == DATABASE_OPEN)
 			(void) webhook_worker_start(database);
 	}
+}
+
+static bool
+is_paused(Oid database, TimestampTz now)
+{
+	int count;
+	DirectoryEntry *entries = directory_read(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (entries[i].database == database)
+			return entries[i].paused_until > now;
+	}
+	return false;
+}
+
+/* The door, and who reads the database for it. */
+static void
+dispatch_door(void)
+{
+	static TimestampTz next_try = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	List *databases;
+
+	if (*setting_http_listen == '\0' || now < next_try)
+		return;
+	next_try = now + DOOR_RETRY_MS * INT64CONST(1000);
+	(void) door_start();
+	if (*setting_http_database == '\0' || pg_atomic_read_u32(&door_state->reader) != 0)
+		return;
+	databases = list_databases(setting_http_database);
+	if (databases != NIL && !is_paused(linitial_oid(databases), now))
+		(void) door_reader_start(linitial_oid(databases));
+	list_free(databases);
 }
 
 /* Each session that waits now stands for the time since the last look. */
@@ -336,7 +391,7 @@ tenancy_launcher_main(Datum argument)
 	scratch =
 		AllocSetContextCreate(TopMemoryContext, "pg_tenancy launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
-	list_databases();
+	undiscovered = list_databases(NULL);
 
 	while (!worker_is_told_to_stop())
 	{
@@ -352,6 +407,9 @@ tenancy_launcher_main(Datum argument)
 			dispatch_webhooks();
 			sleep_ms = Min(setting_metering_flush_interval, SAMPLE_MS);
 		}
+		dispatch_door();
+		if (*setting_http_listen != '\0')
+			sleep_ms = Min(sleep_ms, DOOR_RETRY_MS);
 		MemoryContextReset(scratch);
 		worker_sleep(sleep_ms);
 	}

@@ -14,6 +14,7 @@
 #include "limit/resource.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
+#include "worker/door.h"
 #include "worker/worker.h"
 
 #include <signal.h>
@@ -352,4 +353,5 @@ worker_init(void)
 	snprintf(launcher.bgw_function_name, BGW_MAXLEN, "tenancy_launcher_main");
 	RegisterBackgroundWorker(&launcher);
 	directory_init();
+	door_register();
 }
