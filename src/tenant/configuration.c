@@ -108,6 +108,14 @@ configuration_validate(const Jsonb *configuration)
 	json_validate(configuration, members, "configuration");
 }
 
+Jsonb *
+configuration_in_force(const pg_uuid_t *tenant)
+{
+	GateRows *rows = gate_run(&configuration_get, EXPECT_ONE, gate_uuid(tenant));
+
+	return json_merge_patch(row_jsonb(rows, 0, 1), row_jsonb(rows, 0, 0));
+}
+
 /* tenant_configure(tenant regtenant, configuration jsonb) → jsonb */
 TENANCY_FUNCTION(tenant_configure)
 {
@@ -129,10 +137,8 @@ TENANCY_FUNCTION(tenant_configure)
 TENANCY_FUNCTION(tenant_configuration)
 {
 	pg_uuid_t *id = required_uuid(fcinfo, 0, "tenant");
-	GateRows *rows;
 
 	tenant_require_visible(id);
 	(void) registry_get(id);
-	rows = gate_run(&configuration_get, EXPECT_ONE, gate_uuid(id));
-	PG_RETURN_JSONB_P(json_merge_patch(row_jsonb(rows, 0, 1), row_jsonb(rows, 0, 0)));
+	PG_RETURN_JSONB_P(configuration_in_force(id));
 }

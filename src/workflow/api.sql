@@ -16,7 +16,7 @@ RETURNS tenancy.workflow
 AS 'MODULE_PATHNAME', 'tenancy_onboarding_start'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) IS
-'Starts a workflow. request: a JSON object; for the shipped one "slug", and if wanted "name", "plan", "isolation", "template", "domain", and "entities", a list of Backstage entities. workflow: of workflow_define(), in its latest version. idempotency_key: the same key returns the first workflow. Result: the workflow, whose system steps background workers or job_run_due() do. Errors: 42704 not defined; 22023; 42501 within a tenant context. Rights: tenancy_admin.';
+'Starts a workflow. request: a JSON object; for the shipped one "slug", and if wanted "name", "plan", "isolation", "template", "domain", and "entities", a list of Backstage entities or a text as catalog_import() takes it, with "entities_table" for its into_table. workflow: of workflow_define(), in its latest version. idempotency_key: the same key returns the first workflow. Result: the workflow, whose system steps background workers or job_run_due() do. Errors: 42704 not defined; 22023; 42501 within a tenant context. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) TO tenancy_admin;
 
@@ -69,3 +69,13 @@ COMMENT ON FUNCTION @extschema@.onboarding_recover(uuid, text) IS
 'Takes up a workflow that is stuck. workflow: id. action: "retry" failed steps and those whose jobs are gone, "skip" them where they are optional, or "rollback": undo what is done by the compensations, the last first, all or nothing; where commands did it jobs undo it, and the workflow is "compensating" meanwhile. Of one that could not be undone "rollback" tries again, and "skip" says that a human has undone the step. Result: the workflow. Errors: 55000 it is over, or a required step cannot be skipped; 22023 another action; 42704 unknown; those of the compensations. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.onboarding_recover(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.onboarding_recover(uuid, text) TO tenancy_admin;
+
+CREATE OR REPLACE FUNCTION @extschema@.catalog_import(
+    tenant @extschema@.regtenant, entities text, into_table text DEFAULT NULL)
+RETURNS TABLE (entity_row integer, entity_ref text, imported boolean, error text)
+AS 'MODULE_PATHNAME', 'tenancy_catalog_import'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.catalog_import(@extschema@.regtenant, text, text) IS
+'Imports entities in the form of Backstages catalog. tenant: slug or id. entities: JSON, as an array, as a document a line, or as documents one after another, which is what yq makes of YAML; at most 100000. into_table: a table of the tenants schema, filled with the tenants rights in the columns it has of entity_ref, api_version, kind, namespace, name, title, description, metadata, spec, relations and entity; null for tenancy.catalog_entity, where the plan limits their number. Result: a row for each entity, with its reference and why it was not imported. Errors: 22P02 an array that is no JSON; 22023 too many, or a table without such a column; 42P01 no such table; 55000 the tenant has no schema or is not active; 42704 unknown tenant; 42501 within a tenant context. Rights: tenancy_admin.';
+REVOKE ALL ON FUNCTION @extschema@.catalog_import(@extschema@.regtenant, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.catalog_import(@extschema@.regtenant, text, text) TO tenancy_admin;

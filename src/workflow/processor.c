@@ -10,33 +10,23 @@
 #include "catalog/extension.h"
 #include "catalog/gate.h"
 #include "catalog/registry.h"
-#include "core/clock.h"
 #include "core/compat.h"
 #include "core/id.h"
 #include "core/json.h"
 #include "core/money.h"
 #include "crypto/digest.h"
+#include "tenant/configuration.h"
 #include "tenant/tenant.h"
+#include "workflow/catalog.h"
 #include "workflow/workflow.h"
 
 #include "catalog/namespace.h"
 #include "utils/builtins.h"
-#include "utils/formatting.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
-#define MAX_ENTITIES 10000
 #define MAX_ROW_ERRORS 100
 #define SHORTEST_WEBHOOK_SECRET 16
-
-GATE_STATEMENT(catalog_entity_put,
-			   "INSERT INTO tenancy.catalog_entity (tenant_id, entity_ref, entity, imported_at,"
-			   "    workflow_id) VALUES ($1, $2, $3, $4, $5)"
-			   " ON CONFLICT (tenant_id, entity_ref) DO NOTHING",
-			   UUIDOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, UUIDOID);
-GATE_STATEMENT(catalog_entity_remove,
-			   "DELETE FROM tenancy.catalog_entity e WHERE e.tenant_id = $1 AND e.workflow_id = $2",
-			   UUIDOID, UUIDOID);
 
 pg_noreturn static void
 refuse(const char *what)
@@ -51,14 +41,6 @@ call(const char *sql, int count, const Oid *types, const NullableDatum *argument
 	return gate_query_text(
 		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), count,
 		types, arguments);
-}
-
-static Jsonb *
-configuration(const pg_uuid_t *tenant)
-{
-	return row_jsonb(call("SELECT %s.tenant_configuration($1)", 1, (Oid[]){UUIDOID},
-						  (NullableDatum[]){gate_uuid(tenant)}),
-					 0, 0);
 }
 
 static void
@@ -79,7 +61,7 @@ configure_integration(const pg_uuid_t *tenant, const char *name, const Jsonb *va
 static int
 plan_limit(const pg_uuid_t *tenant, const char *name)
 {
-	return json_int32(json_member(configuration(tenant), "feature_limits"), name, -1);
+	return json_int32(json_member(configuration_in_force(tenant), "feature_limits"), name, -1);
 }
 
 static Jsonb *
@@ -175,29 +157,6 @@ disconnect_github(const StepTask *task)
 	return NULL;
 }
 
-/* As Backstage writes references: kind:namespace/name, in lower case.  NULL with a reason. */
-static char *
-entity_reference(const Jsonb *entity, const char **fault)
-{
-	Jsonb *metadata;
-	char *name;
-	char *namespace;
-	char *reference;
-
-	*fault = "it is no object with \"apiVersion\", \"kind\" and \"metadata.name\"";
-	if (!JB_ROOT_IS_OBJECT(entity) || json_text(entity, "apiVersion") == NULL ||
-		json_text(entity, "kind") == NULL)
-		return NULL;
-	metadata = json_member(entity, "metadata");
-	name = metadata != NULL && JB_ROOT_IS_OBJECT(metadata) ? json_text(metadata, "name") : NULL;
-	if (name == NULL || *name == '\0')
-		return NULL;
-	namespace = json_text(metadata, "namespace");
-	reference = psprintf("%s:%s/%s", json_text(entity, "kind"),
-						 namespace == NULL ? "default" : namespace, name);
-	return asc_tolower(reference, strlen(reference));
-}
-
 static void
 add_row_error(JsonbParseState **errors, int row, const char *error)
 {
@@ -211,53 +170,37 @@ add_row_error(JsonbParseState **errors, int row, const char *error)
 	(void) pushJsonbValue(errors, WJB_ELEM, &value);
 }
 
+/* "entities" is a list, or a text of documents; "entities_table" a table of the tenant. */
 static Jsonb *
 import_catalog(const StepTask *task)
 {
-	Jsonb *entities = json_member(task->request, "entities");
-	int count = json_element_count(entities);
-	int limit = plan_limit(task->tenant, "max_entities");
+	char *text = json_text(task->request, "entities");
+	CatalogRows *rows = text != NULL ? catalog_read_text(text)
+									 : catalog_read_array(json_member(task->request, "entities"));
 	JsonbParseState *errors = NULL;
 	JsonBuilder result;
-	int imported = 0;
 	int failed = 0;
 
-	if (count > MAX_ENTITIES)
-		refuse(psprintf("at most %d entities can be imported at once", MAX_ENTITIES));
+	catalog_import(task->tenant, task->workflow, rows, json_text(task->request, "entities_table"));
 	(void) pushJsonbValue(&errors, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < rows->count; i++)
 	{
-		Jsonb *entity = json_element(entities, i);
-		const char *fault;
-		char *reference = entity_reference(entity, &fault);
-
-		if (reference != NULL && limit >= 0 && imported >= limit)
-			fault = "the plan allows no more entities";
-		else if (reference != NULL &&
-				 gate_run(&catalog_entity_put, EXPECT_ANY, gate_uuid(task->tenant),
-						  gate_text(reference), gate_jsonb(entity), gate_timestamptz(clock_now()),
-						  gate_uuid(task->workflow))
-						 ->count == 0)
-			fault = psprintf("entity \"%s\" is there already", reference);
-		else if (reference != NULL)
-			fault = NULL;
-		imported += fault == NULL;
-		if (fault != NULL && failed++ < MAX_ROW_ERRORS)
-			add_row_error(&errors, i + 1, fault);
+		if (rows->rows[i].fault != NULL && failed++ < MAX_ROW_ERRORS)
+			add_row_error(&errors, i + 1, rows->rows[i].fault);
 	}
 	json_begin(&result);
-	json_put_int64(&result, "imported", imported);
+	json_put_int64(&result, "imported", rows->imported);
 	json_put_int64(&result, "failed", failed);
 	json_put_jsonb(&result, "errors",
 				   JsonbValueToJsonb(pushJsonbValue(&errors, WJB_END_ARRAY, NULL)));
 	return json_end(&result);
 }
 
+/* What is in a table of the tenant goes with the tenant. */
 static Jsonb *
 remove_catalog(const StepTask *task)
 {
-	gate_run(&catalog_entity_remove, EXPECT_ANY, gate_uuid(task->tenant),
-			 gate_uuid(task->workflow));
+	catalog_remove(task->tenant, task->workflow);
 	return NULL;
 }
 

@@ -79,11 +79,12 @@ CREATE TABLE tenancy.catalog_entity (
     entity_ref      text NOT NULL,
     entity          jsonb NOT NULL,
     imported_at     timestamptz NOT NULL,
-    workflow_id     uuid NOT NULL,
+    workflow_id     uuid,
     CONSTRAINT catalog_entity_pkey PRIMARY KEY (tenant_id, entity_ref)
 );
 COMMENT ON TABLE tenancy.catalog_entity IS
-'Entities that the onboarding of tenants has imported, for the application to take up. Kept until the onboarding is rolled back.';
+'Entities that the onboarding of tenants or catalog_import() has imported, for the application to take up. Kept until the onboarding is rolled back.';
+COMMENT ON COLUMN tenancy.catalog_entity.workflow_id IS 'the onboarding that brought it; null for catalog_import()';
 ALTER TABLE tenancy.catalog_entity ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.catalog_entity FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
 CREATE POLICY own ON tenancy.catalog_entity FOR SELECT TO tenancy_tenant
