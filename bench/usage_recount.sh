@@ -23,7 +23,7 @@ SELECT metric_create('load', 'x'), metric_create('load.avg', 'x', 'avg', event =
 CREATE UNLOGGED TABLE generated AS
     SELECT n, (n % 10)::smallint AS tenant, abs((n * 37 % 1000) / 8.0 - 20 * (n % 2))::numeric AS quantity, (n * 31 % 1009)::smallint AS user_number, n % 3 = 0 AS is_eu,
            '2026-03-01 00:00+00'::timestamptz + (n * 7919 % :events) * (interval '31 days' / :events) AS occurred_at, n < :last AS counts
-      FROM generate_series(0, :events - 1) n;
+      FROM generate_series(0::bigint, :events - 1) n;
 CREATE VIEW sent AS
     SELECT n, 't' || tenant AS tenant, 'load' AS metric, quantity, 'event-' || n AS event_id, occurred_at,
            jsonb_build_object('user', 'u' || user_number, 'region', CASE WHEN is_eu THEN 'eu' ELSE 'us' END) AS properties FROM generated;
