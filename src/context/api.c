@@ -6,7 +6,9 @@
 
 #include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "catalog/registry.h"
 #include "context/context.h"
+#include "context/entry.h"
 #include "core/compat.h"
 #include "core/function.h"
 #include "core/settings.h"
@@ -59,6 +61,30 @@ TENANCY_FUNCTION(tenant_context_set)
 	context_enter(id, actor, 0);
 	if (entered == NULL)
 		context_warn_of_autocommit();
+	PG_RETURN_UUID_P(id);
+}
+
+/*
+ * tenant_context_set_owner(tenant regtenant, actor text) → uuid
+ *
+ * A migration runs as the owner, and what it fires may be the tenant's: a session that had become
+ * the owner by SET ROLE would be left by RESET ROLE in a trigger, and be a superuser's again.
+ */
+TENANCY_FUNCTION(tenant_context_set_owner)
+{
+	pg_uuid_t *id = required_uuid(fcinfo, 0, "tenant");
+	TenantEntry *tenant = registry_get_latest(id);
+	Oid owner = get_role_oid(tenant->owner, true);
+
+	if (!OidIsValid(owner) || !is_member_of_role(GetUserId(), owner))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to enter a tenant as its owner"),
+				errhint("Only superusers and members of role \"%s\" may.", tenant->owner));
+	entry_require_plain_role(owner, tenant->owner);
+	context_require_none("entering a tenant as its owner");
+	context_enter(id, optional_text(fcinfo, 1), 0);
+	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+	context_warn_of_autocommit();
 	PG_RETURN_UUID_P(id);
 }
 

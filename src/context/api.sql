@@ -24,6 +24,14 @@ REVOKE ALL ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, tex
 -- A tenant's role may say again what is so; it cannot enter.
 GRANT EXECUTE ON FUNCTION @extschema@.tenant_context_set(@extschema@.regtenant, text) TO tenancy_app, tenancy_tenant;
 
+CREATE OR REPLACE FUNCTION @extschema@.tenant_context_set_owner(
+    tenant @extschema@.regtenant, actor text DEFAULT NULL) RETURNS uuid
+AS 'MODULE_PATHNAME', 'tenancy_tenant_context_set_owner'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tenant_context_set_owner(@extschema@.regtenant, text) IS
+'Enters a tenant for the rest of this transaction as the owner of its objects: for the migrations of an application, whose triggers and functions can then not become the caller again, as they can after SET ROLE. tenant: slug or id. actor: who acts, for the record. Result: the id of the tenant. Errors: 42501 without the right, or where the transaction is in a context; those of tenant_context_set(). Rights: superusers and members of the owner. Side effects: none that outlive the transaction.';
+REVOKE ALL ON FUNCTION @extschema@.tenant_context_set_owner(@extschema@.regtenant, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.tenant_context_set_owner(@extschema@.regtenant, text) TO tenancy_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.tenant_enter(token text) RETURNS uuid
 AS 'MODULE_PATHNAME', 'tenancy_tenant_enter'
