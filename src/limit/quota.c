@@ -69,24 +69,29 @@ int64
 quota_from_numeric(Numeric value)
 {
 	Datum scaled;
+	Datum most = NumericGetDatum(int64_to_numeric(QUOTA_MOST));
+	Datum least = NumericGetDatum(int64_to_numeric(-QUOTA_MOST));
 
 	if (value == NULL)
 		return QUOTA_NONE;
 	scaled = DirectFunctionCall2(numeric_mul, NumericGetDatum(value),
 								 NumericGetDatum(int64_to_numeric(QUOTA_UNIT)));
-	if (DatumGetBool(DirectFunctionCall2(numeric_gt, scaled,
-										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX / 2)))))
-		return PG_INT64_MAX / 2;
+	scaled = DirectFunctionCall2(numeric_smaller, scaled, most);
+	scaled = DirectFunctionCall2(numeric_larger, scaled, least);
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, scaled));
+}
+
+int64
+quota_limit_from_numeric(Numeric value)
+{
+	return value == NULL ? QUOTA_NONE : Min(quota_from_numeric(value), QUOTA_LARGEST_LIMIT);
 }
 
 Datum
 quota_to_numeric(int64 value)
 {
 	return DirectFunctionCall1(numeric_trim_scale,
-							   DirectFunctionCall2(numeric_div,
-												   NumericGetDatum(int64_to_numeric(value)),
-												   NumericGetDatum(int64_to_numeric(QUOTA_UNIT))));
+							   NumericGetDatum(int64_div_fast_to_numeric(value, QUOTA_DIGITS)));
 }
 
 char *
@@ -112,8 +117,8 @@ quota_list(const pg_uuid_t *tenant)
 	{
 		quotas[i].metric = row_text(rows, i, 0);
 		quotas[i].is_level = row_bool(rows, i, 1);
-		quotas[i].soft = quota_from_numeric(row_numeric(rows, i, 2));
-		quotas[i].hard = quota_from_numeric(row_numeric(rows, i, 3));
+		quotas[i].soft = quota_limit_from_numeric(row_numeric(rows, i, 2));
+		quotas[i].hard = quota_limit_from_numeric(row_numeric(rows, i, 3));
 		quotas[i].source = row_text(rows, i, 4);
 		quotas[i].refuses_events = row_bool(rows, i, 5);
 	}

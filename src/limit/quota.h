@@ -16,7 +16,28 @@
 #include "utils/uuid.h"
 
 #define QUOTA_UNIT INT64CONST(1000000)
+#define QUOTA_DIGITS 6
 #define QUOTA_NONE PG_INT64_MAX /* no limit */
+
+/*
+ * Quantities are cut off at this, up and down, so that two of them can be added.  A limit is less
+ * than it: what is cut off is beyond any limit.
+ */
+#define QUOTA_MOST (PG_INT64_MAX / 2)
+#define QUOTA_LARGEST_LIMIT (QUOTA_MOST - 1)
+
+static inline int64
+quota_plus(int64 a, int64 b)
+{
+	return Max(Min(a + b, QUOTA_MOST), -QUOTA_MOST);
+}
+
+/* Was it cut off, so that no sum of it is known? */
+static inline bool
+quota_is_cut_off(int64 quantity)
+{
+	return quantity >= QUOTA_MOST || quantity <= -QUOTA_MOST;
+}
 
 typedef struct Quota
 {
@@ -59,6 +80,7 @@ extern QuotaUse quota_measure(const pg_uuid_t *tenant, const char *metric, bool 
 
 /* Numbers of the outside, and back; NULL is QUOTA_NONE. */
 extern int64 quota_from_numeric(Numeric value);
+extern int64 quota_limit_from_numeric(Numeric value);
 extern Datum quota_to_numeric(int64 value);
 extern char *quota_to_text(int64 value);
 

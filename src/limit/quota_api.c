@@ -61,7 +61,7 @@ explain(const Quota *quota, const QuotaUse *use, int64 amount, bool is_allowed)
 		return psprintf("%s of %s are used, and %s more would pass the limit of %s",
 						quota_to_text(use->used), quota_to_text(quota->hard), quota_to_text(amount),
 						quota->source);
-	if (quota->soft != QUOTA_NONE && use->used + amount > quota->soft)
+	if (quota->soft != QUOTA_NONE && quota_plus(use->used, amount) > quota->soft)
 		return psprintf("more than the %s that are included by %s", quota_to_text(quota->soft),
 						quota->source);
 	if (quota->hard == QUOTA_NONE && quota->soft == QUOTA_NONE)
@@ -77,7 +77,7 @@ make_result(FunctionCallInfo fcinfo, const char *resource, const Quota *quota, c
 {
 	bool has_hard = quota != NULL && quota->hard != QUOTA_NONE;
 	bool has_soft = quota != NULL && quota->soft != QUOTA_NONE;
-	bool is_allowed = !has_hard || use->used + amount <= quota->hard;
+	bool is_allowed = !has_hard || quota_plus(use->used, amount) <= quota->hard;
 	const char *reason =
 		quota == NULL ? "unlimited: nothing limits it" : explain(quota, use, amount, is_allowed);
 	int64 limit = has_hard ? quota->hard : has_soft ? quota->soft : 0;
@@ -176,6 +176,11 @@ optional_limit(FunctionCallInfo fcinfo, int n, const char *name)
 	if (limit != NULL && quota_from_numeric(limit) < 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%s\" must not be negative", name), errhint("-1 is no limit."));
+	if (limit != NULL && quota_from_numeric(limit) > QUOTA_LARGEST_LIMIT)
+		ereport(
+			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("argument \"%s\" must be at most %s", name, quota_to_text(QUOTA_LARGEST_LIMIT)),
+			errhint("-1 is no limit. Count in a larger unit."));
 	return limit;
 }
 

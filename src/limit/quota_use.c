@@ -121,7 +121,7 @@ own_given_back(const QuotaKey *key)
 		const Pending *one = lfirst(cell);
 
 		if (memcmp(&one->key, key, sizeof(*key)) == 0)
-			sum += one->given_back - one->added;
+			sum = quota_plus(sum, quota_plus(one->given_back, -one->added));
 	}
 	return sum;
 }
@@ -176,8 +176,8 @@ quota_reserve(const QuotaKey *key, int64 amount, int64 hard, int64 *used)
 	QuotaEntry *entry = ensure(key, &lock);
 	bool fits;
 
-	*used = entry->used + entry->reserved - room;
-	fits = hard == QUOTA_NONE || *used + amount <= hard;
+	*used = quota_plus(quota_plus(entry->used, entry->reserved), -room);
+	fits = hard == QUOTA_NONE || quota_plus(*used, amount) <= hard;
 	if (fits)
 	{
 		entry->reserved += amount;
@@ -212,7 +212,10 @@ quota_pending_count(void)
 void
 quota_add_at_commit(const QuotaKey *key, int64 amount)
 {
-	own_pending(key)->added += amount;
+	Pending *own = own_pending(key);
+
+	own->added = quota_plus(own->added, amount);
+	own->is_stale |= quota_is_cut_off(amount) || quota_is_cut_off(own->added);
 }
 
 void
@@ -251,7 +254,10 @@ quota_set_exact(const QuotaKey *key, TimestampTz period_start, int64 used)
 void
 quota_give_back(const QuotaKey *key, int64 amount)
 {
-	own_pending(key)->given_back += amount;
+	Pending *own = own_pending(key);
+
+	own->given_back = quota_plus(own->given_back, amount);
+	own->is_stale |= quota_is_cut_off(amount) || quota_is_cut_off(own->given_back);
 }
 
 void
@@ -504,6 +510,8 @@ apply(const Pending *one, bool is_commit)
 {
 	LWLock *lock;
 	QuotaEntry *entry = shared_table_find(&entries, &one->key, LW_EXCLUSIVE, &lock);
+	int64 change;
+	bool is_cut_off;
 
 	if (entry == NULL)
 		return;
@@ -512,8 +520,11 @@ apply(const Pending *one, bool is_commit)
 	{
 		entry->changes++;
 		entry->is_changed = true;
-		entry->used += one->reserved - one->given_back + one->added;
-		if (one->is_stale)
+		change = quota_plus(quota_plus(one->reserved, -one->given_back), one->added);
+		is_cut_off = quota_is_cut_off(entry->used);
+		entry->used = quota_plus(entry->used, change);
+		is_cut_off = is_cut_off || quota_is_cut_off(entry->used);
+		if (one->is_stale || is_cut_off)
 		{
 			entry->refreshed_at = 0;
 			entry->is_exact = false;
@@ -643,7 +654,7 @@ find_fresh(const QuotaKey *key, TimestampTz now, TimestampTz period_start, int64
 		entry->is_counted || (entry->is_exact && entry->period_start == period_start) ||
 		(entry->refreshed_at != 0 && entry->refreshed_at <= now &&
 		 entry->refreshed_at > now - REFRESH_INTERVAL && entry->period_start == period_start);
-	*used = entry->used + entry->reserved;
+	*used = quota_plus(entry->used, entry->reserved);
 	*changes = entry->changes;
 	LWLockRelease(lock);
 	return is_fresh;
@@ -676,7 +687,7 @@ quota_measure(const pg_uuid_t *tenant, const char *metric, bool is_level)
 		entry->refreshed_at = entry->changes == changes ? now : 0;
 		LWLockRelease(lock);
 	}
-	use.used -= own_given_back(&key);
+	use.used = quota_plus(use.used, -own_given_back(&key));
 	return use;
 }
 
