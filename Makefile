@@ -4,7 +4,7 @@
 # The floors of src/, from the ground up: the order of the install script and the
 # include rule (a file includes its own folder and those to the left of it).
 # PGXS has a MODULES of its own with another meaning, hence the name.
-FLOORS = core shmem catalog context crypto job tenant meter usage limit domain price subscription ledger credit billing payment revenue workflow observe worker hook
+FLOORS = core shmem catalog context crypto job tenant meter usage limit domain price subscription ledger credit billing payment revenue workflow observe provision worker hook
 
 EXTENSION = pg_tenancy
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_tenancy.control)
@@ -50,8 +50,8 @@ endif
 -include $(OBJS:.o=.d) src/http.d src/door.d
 
 all: $(LIBRARIES)
-install: install-libraries
-.PHONY: install-libraries
+install: install-libraries install-recipes
+.PHONY: install-libraries install-recipes
 
 pg_tenancy_http.so: src/http.o
 	$(CC) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $< $(LDFLAGS) -lcurl
@@ -62,6 +62,16 @@ pg_tenancy_door.so: src/door.o
 install-libraries: $(LIBRARIES)
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
 	for library in $(LIBRARIES); do $(INSTALL_SHLIB) $$library '$(DESTDIR)$(pkglibdir)'; done
+
+# What provisioning calls outside of the database: an operator's to use or to replace.
+RECIPES = $(filter-out %.pyc %__pycache__,$(wildcard recipes/*))
+
+install-recipes:
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/pg_tenancy/recipes'
+	for recipe in $(RECIPES); do \
+		if [ -x $$recipe ]; then mode=755; else mode=644; fi; \
+		install -m $$mode $$recipe '$(DESTDIR)$(datadir)/pg_tenancy/recipes' || exit 1; \
+	done
 
 # The source says CREATE OR REPLACE, so that an update can run it again; the
 # installed script says CREATE, so that an object made beforehand by somebody
@@ -83,6 +93,7 @@ demo: setup ## watch a database create tenants, keep them apart, meter and bill 
 	@test/demo/run
 
 test: setup ## build with warnings as errors and run every suite
+	@test/setup servers
 	@test/run $(ONLY)
 
 test-core: setup ## run PostgreSQL's own regression suite with the extension loaded; a minute

@@ -214,6 +214,14 @@ running_find(const pg_uuid_t *id, Running *workflow)
 	return true;
 }
 
+void
+workflow_hold(const pg_uuid_t *id)
+{
+	Running workflow;
+
+	(void) running_find(id, &workflow);
+}
+
 Running
 running_lock(const pg_uuid_t *id)
 {

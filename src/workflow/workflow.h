@@ -55,6 +55,9 @@ extern void workflow_set_tenant(const pg_uuid_t *workflow, const pg_uuid_t *tena
 extern pg_uuid_t *workflow_begin(const char *name, const Jsonb *request, const pg_uuid_t *tenant,
 								 const char *key);
 
+/* Lock it, before the locks of what its steps work on; does nothing where there is none. */
+extern void workflow_hold(const pg_uuid_t *workflow);
+
 /*
  * The job that a step has waited for, to be done or to be undone, has ended: said in the
  * transaction that records that.  "error" is NULL when it succeeded.  Does nothing where the
