@@ -6,7 +6,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
-'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, or of items that are to be billed once. tenant: slug or id. period: the period expected, or null; one whose invoices are all void is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, or no subscription; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, or of items that are to be billed once. tenant: slug or id. period: the period expected, or null; a void invoice of the period is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, no subscription, or an item of the void invoice is on another; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
 
@@ -26,7 +26,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_void'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_void(uuid, text) IS
-'Voids an open invoice; it keeps its number. invoice: id. reason: for the record. Result: the row. Errors: 42704 unknown invoice; 55000 in another state. Rights: tenancy_admin.';
+'Voids an open invoice; it keeps its number. What it billed of subscriptions is billed again by invoice_generate() with the period, and not otherwise; items are, with the next invoice. invoice: id. reason: for the record. Result: the row. Errors: 42704 unknown invoice; 55000 in another state. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_void(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_void(uuid, text) TO tenancy_admin;
 
@@ -98,7 +98,8 @@ CREATE OR REPLACE VIEW tenancy.creditable_line WITH (security_invoker = true) AS
                                                              AND e.invoice_position = o.position), 0)
                                                 - o.amount), 0) AS net
                               FROM tenancy.invoice_line o
-                              JOIN tenancy.invoice v ON v.id = o.invoice_id AND v.state <> 'void'
+                              JOIN tenancy.invoice v ON v.id = o.invoice_id
+                               AND (v.state <> 'void' OR NOT EXISTS (SELECT FROM tenancy.invoice r WHERE r.replaces = v.id))
                              WHERE o.corrects = l.invoice_id AND o.corrects_position = l.position) o) c
      WHERE i.state IN ('open', 'paid', 'uncollectible');
 COMMENT ON VIEW tenancy.creditable_line IS

@@ -94,6 +94,7 @@ typedef struct BilledLine
 	char *kind;
 	Numeric quantity;
 	Numeric net;         /* amount less discount, and less what credit notes took at first */
+	Numeric committed;   /* the same, also where the invoice is void and net is nothing */
 	Numeric noted_after; /* what they took after it had been credited in part */
 	char **tax_rates;
 	int tax_rate_count;

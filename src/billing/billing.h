@@ -22,6 +22,14 @@
 	"coalesce(a.name, t.name), 'address', coalesce(a.address, '{}'), 'country', a.country, "       \
 	"'tax_id', a.tax_id, 'email', a.email))"
 
+/*
+ * Does invoice v say what was billed?  A void one does, at no charge, until another replaces it:
+ * what it billed is not billed again unless somebody asks, and then with the same lines.
+ */
+#define INVOICE_STANDS(v)                                                                          \
+	"(" v ".state <> 'void'"                                                                       \
+	" OR NOT EXISTS (SELECT FROM tenancy.invoice r WHERE r.replaces = " v ".id))"
+
 typedef struct BillingTotal
 {
 	char *code; /* of the currency */
@@ -74,11 +82,12 @@ typedef struct IssuedInvoice
 	TimestampTz issued_at;
 	TimestampTz due_at;
 	int64 line_count;
+	bool is_given_up; /* at once, because of a pause: credit does not pay for it */
 } IssuedInvoice;
 
 /*
  * Post what was issued to the ledger and tell the outbox; then let the credit of the tenants
- * pay for it, and make credit of totals below zero.
+ * pay for it, unless it is given up, and make credit of totals below zero.
  */
 extern void invoices_issued(const IssuedInvoice *invoices, int count);
 

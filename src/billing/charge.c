@@ -369,7 +369,7 @@ billed_in_advance(const Task *task)
 
 		if (id_equal(&line->item_line, &task->item->line) && strcmp(line->kind, "one_off") != 0 &&
 			line->period_start < task->to && line->period_end > task->from)
-			sum = numeric_plus(sum, line->net);
+			sum = numeric_plus(sum, line->committed);
 	}
 	return sum;
 }

@@ -214,6 +214,20 @@ read_lines(Draft *draft)
 	}
 }
 
+static bool
+is_in_note(const CreditedLine *line)
+{
+	return !numeric_is_zero(line->credit);
+}
+
+/* A part of an amount, at most what is left of it; of a negative amount both are negative. */
+static Numeric
+part_at_most(Numeric amount, Numeric part, Numeric left)
+{
+	return numeric_compare(amount, numeric_zero()) < 0 ? numeric_larger_of(part, left)
+													   : numeric_smaller_of(part, left);
+}
+
 /* What is earned no more of each line: net of taxes that its amount contains. */
 static void
 calculate_net(Draft *draft)
@@ -225,15 +239,83 @@ calculate_net(Draft *draft)
 		const CreditedLine *line = &note->lines[i];
 		Numeric charged = numeric_minus(line->amount, line->discount);
 		Numeric net = row_numeric(draft->lines, i, LINE_NET);
+		Numeric within = numeric_minus(charged, net);
+		Numeric earlier = numeric_minus(numeric_minus(line->earlier, line->earlier_discount),
+										draft->earlier_net[i]);
 		bool is_last =
 			numeric_compare(numeric_plus(line->earlier, line->credit), line->amount) == 0;
 
 		if (is_last)
 			draft->net[i] = numeric_minus(net, draft->earlier_net[i]);
 		else
-			draft->net[i] =
-				numeric_minus(line->credit_net, part_of(numeric_minus(charged, net),
-														line->credit_net, charged, note->exponent));
+			draft->net[i] = numeric_minus(
+				line->credit_net,
+				part_at_most(charged, part_of(within, line->credit_net, charged, note->exponent),
+							 numeric_minus(within, earlier)));
+	}
+}
+
+/* Does the note take back anything that bears the tax? */
+static bool
+is_tax_in_note(const CreditNote *note, int tax)
+{
+	for (int i = 0; i < note->line_count; i++)
+	{
+		for (int j = 0; is_in_note(&note->lines[i]) && j < note->lines[i].tax_count; j++)
+		{
+			if (note->lines[i].taxes[j] == tax)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* What is left of a tax after the note. */
+static Numeric
+left_of_tax(const CreditedTax *tax)
+{
+	return numeric_minus(numeric_minus(tax->amount, tax->earlier_amount), tax->credit_amount);
+}
+
+/*
+ * Taxes that amounts contain are what the lines of the note contain, so that its lines add up to
+ * it: rounded on the note they could be a cent more or less.  That cent is with the rate of which
+ * most is left.
+ */
+static void
+follow_lines(Draft *draft)
+{
+	CreditNote *note = &draft->note;
+	Numeric missing = numeric_zero();
+	CreditedTax *most = NULL;
+
+	for (int i = 0; i < note->line_count; i++)
+		missing = numeric_plus(missing, numeric_minus(note->lines[i].credit_net, draft->net[i]));
+	for (int n = 0; n < note->tax_count; n++)
+	{
+		CreditedTax *tax = &note->taxes[n];
+
+		if (!tax->tax.is_inclusive || !is_tax_in_note(note, n))
+			continue;
+		missing = numeric_minus(missing, tax->credit_amount);
+		if (most == NULL || numeric_compare(left_of_tax(tax), left_of_tax(most)) > 0)
+			most = tax;
+	}
+	if (most == NULL || numeric_is_zero(missing))
+		return;
+	most->credit_amount = numeric_plus(most->credit_amount, missing);
+	for (int n = 0; n < note->tax_count; n++)
+	{
+		note->taxes[n].credit_base = numeric_zero();
+		for (int i = 0; i < note->line_count; i++)
+		{
+			for (int j = 0; is_in_note(&note->lines[i]) && j < note->lines[i].tax_count; j++)
+			{
+				if (note->lines[i].taxes[j] == n)
+					note->taxes[n].credit_base =
+						numeric_plus(note->taxes[n].credit_base, draft->net[i]);
+			}
+		}
 	}
 }
 
@@ -242,6 +324,7 @@ calculate(Draft *draft)
 {
 	credit_note_calculate(&draft->note);
 	calculate_net(draft);
+	follow_lines(draft);
 }
 
 /* What has been credited before is earlier from now on, by later invoices and by notes. */
@@ -433,27 +516,6 @@ grant(const Draft *draft, const pg_uuid_t *id, const char *number)
 						  .document = id};
 
 	(void) credit_grant(&credit);
-}
-
-static bool
-is_in_note(const CreditedLine *line)
-{
-	return !numeric_is_zero(line->credit);
-}
-
-/* Does the note take back anything that bears the tax? */
-static bool
-is_tax_in_note(const CreditNote *note, int tax)
-{
-	for (int i = 0; i < note->line_count; i++)
-	{
-		for (int j = 0; is_in_note(&note->lines[i]) && j < note->lines[i].tax_count; j++)
-		{
-			if (note->lines[i].taxes[j] == tax)
-				return true;
-		}
-	}
-	return false;
 }
 
 static void

@@ -44,8 +44,8 @@ GATE_STATEMENT(subscription_next,
 GATE_STATEMENT(invoice_void_of_period,
 			   "SELECT i.id FROM tenancy.invoice i"
 			   " WHERE i.tenant_id = $1 AND i.period_start = $2 AND i.period_end = $3"
-			   "   AND i.purpose = 'cycle' AND i.state = 'void'"
-			   " ORDER BY i.id DESC LIMIT 1",
+			   "   AND i.purpose IN ('change', 'cycle') AND i.state = 'void'"
+			   "   AND " INVOICE_STANDS("i") " ORDER BY i.purpose = 'cycle' DESC, i.id LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 /* The same lines once more; what has changed since comes as late usage. */
 GATE_STATEMENT(
@@ -53,11 +53,11 @@ GATE_STATEMENT(
 	"INSERT INTO tenancy.invoice (id, tenant_id, legal_entity, subscription_id, purpose,"
 	"    state, period_number, period_start, period_end, currency, line_count, tax_count,"
 	"    discount_count, subtotal, discount, tax, inclusive_tax, total, deferred,"
-	"    usage_cutoff, payment_terms_days, created_at)"
+	"    usage_cutoff, payment_terms_days, created_at, replaces)"
 	" SELECT $2, v.tenant_id, v.legal_entity, v.subscription_id, v.purpose, 'draft',"
 	"        v.period_number, v.period_start, v.period_end, v.currency, v.line_count,"
 	"        v.tax_count, v.discount_count, v.subtotal, v.discount, v.tax,"
-	"        v.inclusive_tax, v.total, v.deferred, v.usage_cutoff, v.payment_terms_days, $3"
+	"        v.inclusive_tax, v.total, v.deferred, v.usage_cutoff, v.payment_terms_days, $3, v.id"
 	"   FROM tenancy.invoice v WHERE v.id = $1",
 	UUIDOID, UUIDOID, TIMESTAMPTZOID);
 GATE_STATEMENT(
@@ -86,7 +86,10 @@ GATE_STATEMENT(
 	" SELECT $2, d.position, d.tenant_id, d.redemption_id, d.coupon, d.description, d.amount"
 	"   FROM tenancy.invoice_discount d WHERE d.invoice_id = $1",
 	UUIDOID, UUIDOID);
-/* What coupons lost to an invoice is theirs again, or is taken once more: $2 is 1 or -1. */
+/*
+ * What coupons lost to an invoice is theirs again, or is taken once more: $2 is 1 or -1.  One that
+ * the tenant was given again meanwhile stays used up.
+ */
 GATE_STATEMENT(
 	coupons_give_back,
 	"UPDATE tenancy.coupon_redemption r"
@@ -96,7 +99,11 @@ GATE_STATEMENT(
 	"                                            ELSE 0 END,"
 	"       amount_left = r.amount_left + $2 * d.amount,"
 	"       state = CASE WHEN r.state = 'revoked' THEN r.state"
-	"                    WHEN $2 > 0 THEN 'active'"
+	"                    WHEN $2 > 0 AND NOT EXISTS ("
+	"                        SELECT FROM tenancy.coupon_redemption o"
+	"                         WHERE o.tenant_id = r.tenant_id AND o.coupon = r.coupon"
+	"                           AND o.state = 'active' AND o.id <> r.id) THEN 'active'"
+	"                    WHEN $2 > 0 THEN r.state"
 	"                    WHEN r.periods_left = 1 AND coalesce(r.amount_left = d.amount, true)"
 	"                    THEN 'used_up' ELSE r.state END"
 	"  FROM (SELECT v.redemption_id, pg_catalog.sum(v.amount) AS amount"
@@ -105,7 +112,16 @@ GATE_STATEMENT(
 	" WHERE r.id = d.redemption_id",
 	UUIDOID, INT4OID);
 GATE_STATEMENT(items_give_back,
-			   "UPDATE tenancy.invoice_item SET invoice_id = NULL WHERE invoice_id = $1", UUIDOID);
+			   "UPDATE tenancy.invoice_item SET invoice_id = NULL, void_invoice_id = $1"
+			   " WHERE invoice_id = $1",
+			   UUIDOID);
+/* One that has been billed by another invoice since comes back unchanged. */
+GATE_STATEMENT(items_take_again,
+			   "UPDATE tenancy.invoice_item i SET invoice_id = coalesce(i.invoice_id, $2)"
+			   " WHERE i.void_invoice_id = $1"
+			   " RETURNING (SELECT v.number FROM tenancy.invoice v WHERE v.id = i.invoice_id),"
+			   "           i.invoice_id <> $2, i.description",
+			   UUIDOID, UUIDOID);
 GATE_STATEMENT(
 	pending_insert,
 	"INSERT INTO tenancy.invoice_item AS i (id, tenant_id, currency, description, quantity,"
@@ -143,6 +159,22 @@ read_period(FunctionCallInfo fcinfo, int n, TimestampTz *starts, TimestampTz *en
 	*ends = DatumGetTimestampTz(upper.val);
 }
 
+static void
+take_items_again(const pg_uuid_t *void_invoice, const pg_uuid_t *invoice)
+{
+	GateRows *items =
+		gate_run(&items_take_again, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(invoice));
+
+	for (int64 i = 0; i < items->count; i++)
+	{
+		if (row_bool(items, i, 1))
+			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the void invoice of the period cannot be billed again"),
+					errdetail("Its item \"%s\" is on invoice \"%s\".", row_text(items, i, 2),
+							  row_is_null(items, i, 0) ? "draft" : row_text(items, i, 0)));
+	}
+}
+
 /* The period of a void invoice is billed anew. */
 static pg_uuid_t *
 bill_again(const pg_uuid_t *void_invoice)
@@ -155,21 +187,22 @@ bill_again(const pg_uuid_t *void_invoice)
 	gate_run(&invoice_copy_taxes, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(id));
 	gate_run(&invoice_copy_discounts, EXPECT_ANY, gate_uuid(void_invoice), gate_uuid(id));
 	gate_run(&coupons_give_back, EXPECT_ANY, gate_uuid(id), gate_int32(-1));
+	take_items_again(void_invoice, id);
 	return id;
 }
 
-/* The invoice of the period, if there is one or there was a void one; else NULL. */
+/* The void invoice of the period, billed anew, or that which there is; else NULL. */
 static pg_uuid_t *
 find_period(const pg_uuid_t *tenant, TimestampTz starts, TimestampTz ends)
 {
-	GateRows *rows = gate_run(&invoice_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+	GateRows *rows = gate_run(&invoice_void_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
 							  gate_timestamptz(starts), gate_timestamptz(ends));
 
 	if (rows->count == 1)
-		return row_uuid(rows, 0, 0);
-	rows = gate_run(&invoice_void_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+		return bill_again(row_uuid(rows, 0, 0));
+	rows = gate_run(&invoice_of_period, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
 					gate_timestamptz(starts), gate_timestamptz(ends));
-	return rows->count == 1 ? bill_again(row_uuid(rows, 0, 0)) : NULL;
+	return rows->count == 1 ? row_uuid(rows, 0, 0) : NULL;
 }
 
 /* invoice_generate(tenant regtenant, period tstzrange) → tenancy.invoice */
@@ -186,6 +219,7 @@ TENANCY_FUNCTION(invoice_generate)
 	context_require_none("billing");
 	(void) registry_get(tenant);
 	gate_run(&subscriptions_of_tenant_lock, EXPECT_ANY, gate_uuid(tenant));
+	subscriptions_resume_due(tenant, request.at);
 	if (!PG_ARGISNULL(1))
 	{
 		pg_uuid_t *found;
@@ -225,6 +259,7 @@ TENANCY_FUNCTION(invoice_generate)
 
 typedef struct Preview
 {
+	const pg_uuid_t *tenant;
 	BatchRequest request;
 	Jsonb **documents;
 	int count;
@@ -234,9 +269,15 @@ static void
 preview(void *argument)
 {
 	Preview *preview = argument;
-	Batch *batch = billing_batch(&preview->request, WRITE_FINAL, true);
+	GateRows *next;
+	Batch *batch;
 	ListCell *cell;
 
+	/* As a run does, or invoice_generate() where no period is due. */
+	subscriptions_resume_due(preview->tenant, preview->request.at);
+	next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(preview->tenant));
+	batch = billing_batch(&preview->request, WRITE_FINAL,
+						  next->count == 0 || row_timestamptz(next, 0, 3) > preview->request.at);
 	preview->documents = palloc(sizeof(Jsonb *) * Max(list_length(batch->bills), 1));
 	foreach (cell, batch->bills)
 	{
@@ -252,7 +293,7 @@ preview(void *argument)
 TENANCY_FUNCTION(invoice_preview)
 {
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
-	Preview previewed = {.request = {.tenants = gate_uuid_array(tenant, 1)}};
+	Preview previewed = {.tenant = tenant, .request = {.tenants = gate_uuid_array(tenant, 1)}};
 	JsonbParseState *state = NULL;
 	ErrorData *error;
 
@@ -298,7 +339,7 @@ TENANCY_FUNCTION(invoice_finalize)
 static void
 post_end(const Invoice *invoice, const char *kind, LedgerAccount account)
 {
-	static const char *const invoiced[] = {"invoice", "write_off", "recognition"};
+	static const char *const invoiced[] = {"invoice", "write_off", "recovery", "recognition"};
 	LedgerPosting posting = {.kind = kind,
 							 .document = invoice->id,
 							 .tenant = invoice->tenant,
@@ -311,6 +352,8 @@ post_end(const Invoice *invoice, const char *kind, LedgerAccount account)
 		(void) ledger_add_reverse(&posting, invoiced, lengthof(invoiced));
 	else
 	{
+		/* It may have been paid since it was given up before, and be due again. */
+		posting.purpose = id_text(id_new());
 		ledger_debit(&posting, account, invoice->amount_due);
 		ledger_credit(&posting, LEDGER_RECEIVABLE, invoice->amount_due);
 	}

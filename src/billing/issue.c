@@ -151,20 +151,24 @@ apply_credit(const IssuedInvoice *invoices, int count)
 	pg_uuid_t *settled = palloc(sizeof(pg_uuid_t) * Max(count, 1));
 	Numeric *amounts = palloc(sizeof(Numeric) * Max(count, 1));
 	int settled_count = 0;
+	int demand_count = 0;
 
 	for (int i = 0; i < count; i++)
-		demands[i] = (CreditDemand){.document = invoices[i].id,
-									.tenant = invoices[i].tenant,
-									.legal_entity = invoices[i].legal_entity,
-									.currency = invoices[i].currency,
-									.due = invoices[i].total};
-	if (credit_apply_many(demands, count, clock_now()) == 0)
+	{
+		if (!invoices[i].is_given_up)
+			demands[demand_count++] = (CreditDemand){.document = invoices[i].id,
+													 .tenant = invoices[i].tenant,
+													 .legal_entity = invoices[i].legal_entity,
+													 .currency = invoices[i].currency,
+													 .due = invoices[i].total};
+	}
+	if (credit_apply_many(demands, demand_count, clock_now()) == 0)
 		return;
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < demand_count; i++)
 	{
 		if (demands[i].applied == NULL)
 			continue;
-		settled[settled_count] = invoices[i].id;
+		settled[settled_count] = demands[i].document;
 		amounts[settled_count++] = demands[i].applied;
 	}
 	invoices_settle(SETTLE_APPLIED, settled, amounts, settled_count);

@@ -60,7 +60,8 @@ GATE_STATEMENT(
 	"   FROM late l"
 	"   LEFT JOIN tenancy.invoice i ON i.subscription_id = l.subscription_id AND i.purpose = "
 	"'cycle'"
-	"    AND i.state <> 'void' AND i.period_start <= l.occurred_at AND i.period_end > l.occurred_at"
+	"    AND " INVOICE_STANDS("i")
+	"    AND i.period_start <= l.occurred_at AND i.period_end > l.occurred_at"
 	"  GROUP BY l.n, l.metric, i.period_start, i.period_end,"
 	"           CASE WHEN i.id IS NULL THEN pg_catalog.date_trunc('day', l.occurred_at) END"
 	"  ORDER BY l.n, l.metric, 5",
@@ -92,7 +93,7 @@ GATE_STATEMENT(
 	"      WITH ORDINALITY AS u(tenant_id, subscription_id, item_line, charge, from_time, to_time, "
 	"n)"
 	"  LEFT JOIN (tenancy.invoice i JOIN tenancy.invoice_line l ON l.invoice_id = i.id)"
-	"    ON i.tenant_id = u.tenant_id AND i.state <> 'void'"
+	"    ON i.tenant_id = u.tenant_id AND " INVOICE_STANDS("i")
 	"   AND l.subscription_id = u.subscription_id AND l.item_line = u.item_line"
 	"   AND l.kind IN ('late', 'minimum', 'recurring', 'usage')"
 	"   AND l.period_start >= u.from_time AND l.period_end <= u.to_time"

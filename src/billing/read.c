@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "billing/batch.h"
+#include "billing/billing.h"
 #include "catalog/column.h"
 #include "catalog/gate.h"
 #include "core/clock.h"
@@ -58,17 +59,21 @@ GATE_STATEMENT(
 	"          i.starts_at",
 	UUIDARRAYOID);
 /*
- * One-offs are looked for however long ago they were.  What credit notes took of a line before
+ * What a void invoice billed was billed, for nothing; a credit of it counts as given.  One-offs are
+ * looked for however long ago they were.  What credit notes took of a line before
  * it was credited as unused lowers all of it, and afterwards what was left: the used part.
  */
 GATE_STATEMENT(
 	batch_billed,
 	"SELECT l.tenant_id, l.subscription_id, l.invoice_id, l.position, l.item_line, l.plan,"
-	"       l.price_version, l.charge, l.kind, l.quantity, l.amount - l.discount - n.before,"
-	"       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position, n.after"
+	"       l.price_version, l.charge, l.kind, l.quantity,"
+	"       CASE WHEN v.state = 'void' AND l.kind <> 'credit' THEN 0"
+	"            ELSE l.amount - l.discount - n.before END,"
+	"       l.tax_rates, l.period_start, l.period_end, l.corrects, l.corrects_position, n.after,"
+	"       l.amount - l.discount - n.before"
 	"  FROM tenancy.invoice_line l"
 	"  JOIN tenancy.subscription s ON s.id = l.subscription_id"
-	"  JOIN tenancy.invoice v ON v.id = l.invoice_id AND v.state <> 'void',"
+	"  JOIN tenancy.invoice v ON v.id = l.invoice_id AND " INVOICE_STANDS("v") ","
 	"       LATERAL (SELECT coalesce(sum(e.amount - e.discount) FILTER (WHERE NOT e.is_after), 0)"
 	"                           AS before,"
 	"                       coalesce(sum(e.amount - e.discount) FILTER (WHERE e.is_after), 0)"
@@ -76,7 +81,7 @@ GATE_STATEMENT(
 	"                  FROM (SELECT c.amount, c.discount, EXISTS ("
 	"                                   SELECT FROM tenancy.invoice_line o"
 	"                                     JOIN tenancy.invoice w"
-	"                                       ON w.id = o.invoice_id AND w.state <> 'void'"
+	"                                       ON w.id = o.invoice_id AND " INVOICE_STANDS("w")
 	"                                    WHERE o.corrects = l.invoice_id"
 	"                                      AND o.corrects_position = l.position"
 	"                                      AND o.invoice_id < c.credit_note_id) AS is_after"
@@ -285,6 +290,7 @@ read_billed(Batch *batch, NullableDatum subscriptions)
 			line->corrects_position = row_int32(rows, i, 15);
 		}
 		line->noted_after = row_numeric(rows, i, 16);
+		line->committed = row_numeric(rows, i, 17);
 	}
 	for (int i = 0; i < batch->contract_count; i++)
 	{

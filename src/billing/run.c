@@ -291,7 +291,7 @@ bill_share(Share *share)
 	BillingResult result = {.context = CurrentMemoryContext};
 
 	result.failed_ids = palloc(sizeof(pg_uuid_t));
-	subscriptions_resume_due(share->at);
+	subscriptions_resume_due(NULL, share->at);
 	while (bill_round(share, &result) && !is_used_up(share))
 		;
 	return result;

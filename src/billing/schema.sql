@@ -34,6 +34,7 @@ CREATE TABLE tenancy.invoice (
     due_at          timestamptz,
     paid_at         timestamptz,
     created_at      timestamptz NOT NULL,
+    replaces        uuid,
     CONSTRAINT invoice_pkey PRIMARY KEY (id),
     CONSTRAINT invoice_number_key UNIQUE (number),
     CONSTRAINT invoice_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
@@ -54,10 +55,12 @@ COMMENT ON COLUMN tenancy.invoice.number IS 'given on finalization, without gaps
 COMMENT ON COLUMN tenancy.invoice.subtotal IS 'the sum of the amounts of the lines';
 COMMENT ON COLUMN tenancy.invoice.tax IS 'tax on top; what prices include is in tenancy.invoice_tax';
 COMMENT ON COLUMN tenancy.invoice.amount_applied IS 'paid from the credit of the tenant; negative where the invoice added to it';
+COMMENT ON COLUMN tenancy.invoice.replaces IS 'the void invoice that it bills anew; until there is one, runs leave alone what a void invoice billed';
 COMMENT ON COLUMN tenancy.invoice.usage_cutoff IS 'no usage that was recorded before is missing in it';
 COMMENT ON COLUMN tenancy.invoice.seller IS 'the legal entity as it was on finalization';
 COMMENT ON COLUMN tenancy.invoice.customer IS 'the billing account as it was on finalization';
 CREATE UNIQUE INDEX invoice_period_key ON tenancy.invoice (subscription_id, period_start) WHERE state <> 'void' AND purpose = 'cycle';
+CREATE UNIQUE INDEX invoice_replaces_key ON tenancy.invoice (replaces) WHERE replaces IS NOT NULL;
 CREATE INDEX invoice_tenant_idx ON tenancy.invoice (tenant_id, period_start);
 CREATE INDEX invoice_due_idx ON tenancy.invoice (due_at) WHERE state = 'open';
 ALTER TABLE tenancy.invoice ENABLE ROW LEVEL SECURITY;
@@ -175,6 +178,7 @@ CREATE TABLE tenancy.invoice_item (
     period_start    timestamptz NOT NULL,
     period_end      timestamptz NOT NULL,
     invoice_id      uuid,
+    void_invoice_id uuid,
     created_at      timestamptz NOT NULL,
     CONSTRAINT invoice_item_pkey PRIMARY KEY (id),
     CONSTRAINT invoice_item_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
@@ -183,6 +187,8 @@ CREATE TABLE tenancy.invoice_item (
 );
 COMMENT ON TABLE tenancy.invoice_item IS
 'What is to be billed once, besides subscriptions: it comes on the next invoice of the tenant in its currency. Kept for ever.';
+COMMENT ON COLUMN tenancy.invoice_item.void_invoice_id IS 'the last one that it was on and that became void';
+CREATE INDEX invoice_item_void_idx ON tenancy.invoice_item (void_invoice_id) WHERE void_invoice_id IS NOT NULL;
 CREATE INDEX invoice_item_open_idx ON tenancy.invoice_item (tenant_id) WHERE invoice_id IS NULL;
 ALTER TABLE tenancy.invoice_item ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.invoice_item FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);

@@ -531,6 +531,14 @@ move_on(Batch *batch)
 		table_write(&table, &subscriptions_update, NULL, 0);
 }
 
+/* What comes to nothing or less is settled, whatever the pause says. */
+static bool
+is_given_up(const Bill *bill)
+{
+	return bill->number != NULL && bill->ends_as != NULL &&
+		   numeric_compare(bill->total, numeric_zero()) > 0;
+}
+
 static void
 issue(const Batch *batch, TimestampTz now)
 {
@@ -556,6 +564,7 @@ issue(const Batch *batch, TimestampTz now)
 			.issued_at = now,
 			.due_at = now + bill->payer->payment_terms_days * USECS_PER_DAY,
 			.line_count = list_length(bill->lines),
+			.is_given_up = is_given_up(bill),
 		};
 	}
 	invoices_issued(issued, count);
@@ -563,9 +572,7 @@ issue(const Batch *batch, TimestampTz now)
 	{
 		const Bill *bill = lfirst(cell);
 
-		/* What came to nothing or less is settled, whatever the pause says. */
-		if (bill->number == NULL || bill->ends_as == NULL ||
-			numeric_compare(bill->total, numeric_from_int(0)) <= 0)
+		if (!is_given_up(bill))
 			continue;
 		if (strcmp(bill->ends_as, "void") == 0)
 			invoice_make_void(&bill->id, "paused");

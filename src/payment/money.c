@@ -202,15 +202,17 @@ money_back_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
 }
 
 static Numeric
-take_from_users(const pg_uuid_t *payment, const pg_uuid_t *document, Numeric amount)
+take_from_users(const Payment *payment, const pg_uuid_t *document, Numeric amount)
 {
 	int count;
 	Numeric reclaimed;
 	CreditReclaim *taken =
-		credit_reclaim(payment, document, amount, clock_now(), &count, &reclaimed);
+		credit_reclaim(&payment->id, document, amount, clock_now(), &count, &reclaimed);
 
 	for (int i = 0; i < count; i++)
 	{
+		if (strcmp(invoice_lock(&taken[i].invoice)->state, "uncollectible") == 0)
+			give_up(payment, &taken[i].invoice, taken[i].amount);
 		(void) invoice_settle(&taken[i].invoice, SETTLE_APPLIED, numeric_negate(taken[i].amount));
 		dunning_heard_settlement(&taken[i].invoice);
 	}
@@ -232,7 +234,7 @@ money_back(const Payment *payment, const pg_uuid_t *document, Numeric amount)
 	amount = numeric_minus(amount, back.from_invoices);
 	if (!numeric_is_zero(amount) && user_count > 0)
 	{
-		Numeric reclaimed = take_from_users(&payment->id, document, amount);
+		Numeric reclaimed = take_from_users(payment, document, amount);
 
 		back.from_credit = numeric_plus(back.from_credit, reclaimed);
 		amount = numeric_minus(amount, reclaimed);

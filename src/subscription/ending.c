@@ -44,8 +44,10 @@ GATE_STATEMENT(subscription_pause_mode,
 GATE_STATEMENT(
 	subscriptions_resuming,
 	"SELECT s.id, s.resumes_at FROM tenancy.subscription s"
-	" WHERE s.state = 'paused' AND s.resumes_at <= $1 AND s.bills_at <= $1 ORDER BY s.id",
-	TIMESTAMPTZOID);
+	" WHERE s.state = 'paused' AND s.resumes_at <= $1 AND s.bills_at <= $1"
+	"   AND ($2 IS NULL OR s.tenant_id = $2)"
+	" ORDER BY s.id FOR UPDATE",
+	TIMESTAMPTZOID, UUIDOID);
 
 /* The first end of a period that is not before "at". */
 static TimestampTz
@@ -196,9 +198,10 @@ TENANCY_FUNCTION(subscription_resume)
 }
 
 void
-subscriptions_resume_due(TimestampTz at)
+subscriptions_resume_due(const pg_uuid_t *tenant, TimestampTz at)
 {
-	GateRows *rows = gate_run(&subscriptions_resuming, EXPECT_ANY, gate_timestamptz(at));
+	GateRows *rows =
+		gate_run(&subscriptions_resuming, EXPECT_ANY, gate_timestamptz(at), gate_uuid(tenant));
 
 	for (int64 i = 0; i < rows->count; i++)
 		resume(row_uuid(rows, i, 0), row_timestamptz(rows, i, 1));

@@ -134,8 +134,8 @@ extern void subscription_set_bills_at(const pg_uuid_t *id, TimestampTz at);
 /* Cancel it to end at a time, but not before its open period; 55000 when it cannot be. */
 extern void subscription_cancel_now(Subscription *subscription, TimestampTz at, const char *reason);
 
-/* Take up what was paused until "at" or earlier. */
-extern void subscriptions_resume_due(TimestampTz at);
+/* Take up what was paused until "at" or earlier: of a tenant, or of all (NULL). */
+extern void subscriptions_resume_due(const pg_uuid_t *tenant, TimestampTz at);
 
 /* In the postmaster, from _PG_init. */
 extern void subscription_init(void);

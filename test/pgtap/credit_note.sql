@@ -86,6 +86,19 @@ SELECT results_eq(format($$SELECT inclusive_tax, total FROM credit_note_create(%
 SELECT results_eq(format($$SELECT inclusive_tax, total FROM credit_note_create(%L, 'the rest')$$, :'incl'), 'VALUES (6.66, 40.00)', 'and the rest');
 SELECT results_eq(format($$SELECT l.net FROM tenancy.credit_note_line l JOIN tenancy.credit_note n ON n.id = l.credit_note_id WHERE l.invoice_id = %L ORDER BY n.number$$, :'incl'), 'VALUES (33.33), (33.33), (33.34)', 'net, they are 100.00');
 
+-- rounded on the invoice: two lines of 1.00 at 7 % within contain 14 / 107 = 0.13, the first 0.07 and the second 0.06 (both 0.0654…); a note over the second has its 0.06
+SELECT id FROM tax_rate_create('vat7i', 7, 'VAT', is_inclusive => true) \g /dev/null
+SELECT id FROM legal_entity_set('whole', '{"tax_rounding": "invoice"}') \g /dev/null
+SELECT public.bill('whole', '{1.00,1.00}', '{vat7i}') AS within \gset
+SELECT results_eq(format('SELECT position, net FROM tenancy.invoice_line WHERE invoice_id = %L ORDER BY 1', :'within'), 'VALUES (1, 0.93), (2, 0.94)', 'by largest remainder');
+SELECT id AS second FROM credit_note_create(:'within', 'second', '[{"position": 2}]') \gset
+SELECT results_eq(format($$SELECT n.inclusive_tax, n.total, x.base, x.amount, l.net FROM tenancy.credit_note n JOIN tenancy.credit_note_tax x ON x.credit_note_id = n.id JOIN tenancy.credit_note_line l ON l.credit_note_id = n.id WHERE n.id = %L$$, :'second'), 'VALUES (0.06, 1.00, 0.94, 0.06, 0.94)', 'lines and taxes of a note add up to it');
+SELECT results_eq(format($$SELECT inclusive_tax, total FROM credit_note_create(%L, 'first')$$, :'within'), 'VALUES (0.07, 1.00)', 'and notes to the invoice');
+-- 0.02 within 1.00 at 2 %: each quarter contains 0.0049, so the first three 0.00 and the last all; at 2.1 % the first two of four halves of a cent have it
+SELECT id FROM tax_rate_create('vat21i', 2.1, 'VAT', is_inclusive => true) \g /dev/null
+SELECT public.bill('whole', '{1.00}', '{vat21i}') AS quarters \gset
+SELECT results_eq(format($$SELECT (credit_note_create(%L, 'quarter', '[{"position": 1, "amount": 0.25}]')).inclusive_tax FROM generate_series(1, 4)$$, :'quarters'), 'VALUES (0.01), (0.01), (0.00), (0.00)', 'never more tax than the line has left');
+
 -- currencies without decimals, and with three
 SELECT public.bill('other', '{1000}', '{vat2333}', 'JPY') AS yen \gset
 SELECT results_eq(format($$SELECT subtotal, tax, total FROM credit_note_create(%L, 'x', '[{"position": 1, "amount": 333}]')$$, :'yen'), 'VALUES (333::numeric, 78::numeric, 411::numeric)', 'yen: 333 × 23.33 % = 77.7');
