@@ -1,4 +1,4 @@
-/* catalog: the gate, for its test. */
+/* catalog: the gate, for its test; rows that are shipped. */
 
 CREATE OR REPLACE FUNCTION tenancy.gate_check(OUT statement text)
 RETURNS SETOF text
@@ -9,3 +9,9 @@ COMMENT ON FUNCTION tenancy.gate_check() IS
 REVOKE ALL ON FUNCTION tenancy.gate_check() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tenancy.gate_check() TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION tenancy.replace_shipped() RETURNS trigger
+AS 'MODULE_PATHNAME', 'tenancy_replace_shipped'
+LANGUAGE C;
+COMMENT ON FUNCTION tenancy.replace_shipped() IS
+'Trigger: a row that comes in replaces the one that the extension has brought under its key, as when a dump is restored.';
+REVOKE ALL ON FUNCTION tenancy.replace_shipped() FROM PUBLIC;

@@ -58,11 +58,12 @@ static const struct
 
 GATE_LOOKUP(
 	all_ceilings,
-	"SELECT c.plan, c.setting, c.value FROM tenancy.ceiling c ORDER BY c.setting, c.plan = '*'");
+	"SELECT c.plan, c.setting, c.value FROM tenancy.ceiling c"
+	" ORDER BY c.setting, c.plan = '*', c.shipped");
 GATE_STATEMENT(
 	ceiling_upsert,
 	"INSERT INTO tenancy.ceiling AS c (plan, setting, value, shipped) VALUES ($1, $2, $3, false)"
-	" ON CONFLICT (plan, setting) DO UPDATE SET value = excluded.value, shipped = false"
+	" ON CONFLICT (plan, setting, shipped) DO UPDATE SET value = excluded.value"
 	" RETURNING c",
 	TEXTOID, TEXTOID, TEXTOID);
 GATE_STATEMENT(ceiling_plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1", TEXTOID);

@@ -103,10 +103,11 @@ CREATE TABLE tenancy.ceiling (
     setting         text NOT NULL,
     value           text NOT NULL,
     shipped         boolean NOT NULL,
-    CONSTRAINT ceiling_pkey PRIMARY KEY (plan, setting)
+    CONSTRAINT ceiling_pkey PRIMARY KEY (plan, setting, shipped)
 );
 COMMENT ON TABLE tenancy.ceiling IS
 'Settings that tenants may lower but not raise, by plan; plan * is every plan without a row of its own. Kept until changed.';
+COMMENT ON COLUMN tenancy.ceiling.shipped IS 'came with the extension, and is not dumped; a row beside it that is not goes before it';
 REVOKE ALL ON tenancy.ceiling FROM PUBLIC;
 GRANT SELECT ON tenancy.ceiling TO tenancy_admin, tenancy_app, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.ceiling', 'WHERE NOT shipped');

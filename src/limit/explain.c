@@ -76,7 +76,7 @@ GATE_LOOKUP(
 	"                  UNION ALL"
 	"                  SELECT p.setting, p.value, CASE p.plan WHEN '*' THEN 'every plan'"
 	"                         ELSE pg_catalog.format('plan \"%s\"', p.plan) END,"
-	"                         CASE p.plan WHEN '*' THEN 2 ELSE 1 END"
+	"                         CASE WHEN p.plan <> '*' THEN 1 WHEN NOT p.shipped THEN 2 ELSE 3 END"
 	"                    FROM tenancy.ceiling p WHERE p.plan = '*' OR p.plan ="
 	"                         (SELECT t.plan FROM tenancy.tenant t WHERE t.id = $1)) x"
 	"           ORDER BY x.setting, x.place) c)"

@@ -59,6 +59,10 @@ INSERT INTO tenancy.legal_entity (id, name, address, bank_account, invoice_serie
     tax_rounding, zero_invoices, payment_terms_days, tax_rates, shipped)
     VALUES ('default', 'Seller', '{}', '{}', 'INV', 'CN', 6, 'line', 'issue', 14, '{}', true);
 
+CREATE TRIGGER replace_shipped BEFORE INSERT ON tenancy.legal_entity
+    FOR EACH ROW EXECUTE FUNCTION tenancy.replace_shipped('id');
+ALTER TABLE tenancy.legal_entity ENABLE ALWAYS TRIGGER replace_shipped;
+
 CREATE TABLE tenancy.billing_account (
     tenant_id           uuid NOT NULL,
     legal_entity        text NOT NULL,

@@ -16,6 +16,9 @@ SELECT metric_create('builds', 'build') IS NULL;
 SELECT relation FROM tenant_table_register('shared_note');
 SELECT metric FROM usage_record('acme', 'users', 53, 'u1', '2026-01-10 00:00+00');
 SELECT * FROM billing_run('2026-03-01 00:00+00');
+SELECT setting FROM ceiling_set('work_mem', '8MB');
+SELECT setting FROM ceiling_set('lock_timeout', '7s', 'professional');
+SELECT id FROM legal_entity_set('default', '{"name": "Seller of the test", "address": {"city": "Bonn"}}');
 SELECT kind FROM schedule_set('storage.measure', every => '7 minutes');
 BEGIN; SELECT tenant_context_set('acme'); INSERT INTO note VALUES (1, 'kept'); INSERT INTO shared_note VALUES (DEFAULT, 1, 'shared'); COMMIT;
 SELECT usage_flush();
@@ -39,6 +42,9 @@ kept|shared" "the tenant is entered and finds its rows"
 	like "$(sql "UPDATE tenancy.invoice SET total = 0" "$1")" 55000 "invoices are as immutable as before"
 	is "$(sql "SELECT quantity, recorded_at < now() - interval '1 second' FROM usage_record('acme', 'users', 53, 'u1', '2026-01-10 00:00+00')" "$1")" "53|t" "an event that comes again is recognised"
 	like "$(sql "SELECT usage_record('acme', 'users', 54, 'u1', '2026-01-10 00:00+00')" "$1")" 23505 "and another one under its id"
+	is "$(sql "BEGIN; SELECT tenant_context_set('acme') IS NULL, current_setting('work_mem'), current_setting('lock_timeout'); COMMIT" "$1" | tail -n 1)" "f|4MB|7s" "ceilings that were changed hold, and those that were not"
+	is "$(sql "SELECT value FROM limit_explain('acme') l, LATERAL (SELECT replace(l.explanation, 'at most ', '')) v(value) WHERE l.kind = 'ceiling' AND l.name IN ('work_mem', 'temp_file_limit') ORDER BY l.name" "$1" | paste -sd ' ')" "10GB 8MB" "and are explained"
+	is "$(sql "SELECT ceiling_set('work_mem', '2MB')" "$1")" "(*,work_mem,2MB,f)" "and are changed again"
 	is "$(sql "SELECT slug FROM tenant_create('new', template => 'portal')" "$1")" new "a tenant is made of the template"
 }
 
