@@ -89,6 +89,10 @@ def run(*command, stdin="", allowed=(0,), environment=None):
     return done
 
 
+# Somebody else was faster, or the server cannot just now.
+PASSING = (409, 412, 429, 500, 502, 503, 504)
+
+
 def http(method, url, document=None, allowed=(200,), headers=None):
     """A request for JSON to a server of the operator's: (status, document)."""
     body = None if document is None else json.dumps(document).encode()
@@ -105,7 +109,7 @@ def http(method, url, document=None, allowed=(200,), headers=None):
         raise Later(f"{method} {url}: {error}") from error
     text = said.decode(errors="replace").strip()
     if status not in allowed:
-        kind = Later if status >= 500 and "unknown" not in text else Failure
+        kind = Later if status in PASSING and "unknown" not in text else Failure
         raise kind(f"{method} {url}: {status} {text[:200]}")
     try:
         return status, json.loads(text) if text else None

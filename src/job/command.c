@@ -88,11 +88,19 @@ typedef struct Child
 	bool has_timed_out;
 } Child;
 
+static void
+tell_file(void *argument)
+{
+	errcontext("file \"%s\" of tenancy.command_file", setting_command_file);
+}
+
 static Jsonb *
 read_commands(void)
 {
 	StringInfoData content;
 	char buffer[8192];
+	ErrorContextCallback context = {0};
+	Jsonb *commands;
 	size_t length;
 	FILE *file;
 
@@ -108,7 +116,12 @@ read_commands(void)
 	while ((length = fread(buffer, 1, sizeof(buffer), file)) > 0 && content.len < MAX_FILE_BYTES)
 		appendBinaryStringInfo(&content, buffer, (int) length);
 	FreeFile(file);
-	return json_parse(content.data);
+	context.callback = tell_file;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	commands = json_parse(content.data);
+	error_context_stack = context.previous;
+	return commands;
 }
 
 /* A parameter as text: numbers and booleans as JSON writes them. */
