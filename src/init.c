@@ -21,6 +21,7 @@
 #include "meter/meter.h"
 #include "observe/door_state.h"
 #include "payment/payment.h"
+#include "privacy/privacy.h"
 #include "provision/provision.h"
 #include "revenue/revenue.h"
 #include "tenant/tenant.h"
@@ -70,6 +71,7 @@ _PG_init(void)
 	payment_init();
 	revenue_init();
 	workflow_init();
+	privacy_init();
 	observe_init();
 	provision_init();
 	worker_init();

@@ -402,16 +402,40 @@ gate_run_as_superuser(const char *sql)
 	switch_back(&scope);
 }
 
-void
-gate_enter(GateScope *scope, Oid role, const char *search_path)
+static void
+enter(GateScope *scope, Oid role, int flags, const char *search_path)
 {
 	/* Deferred triggers of the caller must not wait until somebody else's rights are in force. */
 	gate_run_text("SET CONSTRAINTS ALL IMMEDIATE");
-	switch_to(scope, role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION,
+	switch_to(scope, role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION | flags,
 			  search_path);
 	pin("default_table_access_method", "heap");
 	pin("default_tablespace", "");
 	pin("check_function_bodies", "off");
+}
+
+void
+gate_enter(GateScope *scope, Oid role, const char *search_path)
+{
+	enter(scope, role, 0, search_path);
+}
+
+void
+gate_enter_all_rows(GateScope *scope, Oid owner, const char *search_path)
+{
+	enter(scope, owner, SECURITY_NOFORCE_RLS, search_path);
+}
+
+void
+gate_pin(GateScope *scope)
+{
+	switch_to(scope, GetUserId(), 0, OUR_SEARCH_PATH);
+}
+
+void
+gate_limit_lock_wait(int timeout_ms)
+{
+	pin("lock_timeout", psprintf("%dms", timeout_ms));
 }
 
 void

@@ -188,6 +188,16 @@ typedef struct GateScope
 } GateScope;
 
 extern void gate_enter(GateScope *scope, Oid role, const char *search_path);
+
+/* The same, and the owner of a table sees all of its rows, be row security forced. */
+extern void gate_enter_all_rows(GateScope *scope, Oid owner, const char *search_path);
+
+/* Until gate_leave(), names and values mean what they do here, for whoever is the user; no SQL. */
+extern void gate_pin(GateScope *scope);
+
+/* Until gate_leave(), wait no longer than this for a lock (55P03). */
+extern void gate_limit_lock_wait(int timeout_ms);
+
 extern void gate_leave(GateScope *scope);
 extern void gate_run_text(const char *sql);
 extern GateRows *gate_query_text(const char *sql, int argument_count, const Oid *types,

@@ -69,7 +69,7 @@ static Oid tenant_table_relid;
 static const char *const followed[] = {
 	"tenant", "tenant_schema", "tenant_login",      "ceiling",    "token_key",
 	"metric", "plan",          "plan_price",        "rate_limit", "quota_limit",
-	"quota",  "allocation",    "usage_announcement"};
+	"quota",  "allocation",    "usage_announcement", "legal_hold"};
 static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 

@@ -45,6 +45,7 @@ int setting_metering_flush_interval;
 int setting_metrics_tenants;
 char *setting_reserved_domains;
 char *setting_reserved_slugs;
+int setting_retention_log_retention;
 int setting_runner_idle_timeout;
 int setting_storage_budget;
 int setting_suspended_access;
@@ -410,6 +411,18 @@ static const Setting settings[] = {
 					   "status, support, system, tenancy, tenant, test, undefined, webmail, www",
 		.what = "Slugs that no tenant may have.",
 		.when = "Add the host names that your product uses beside its tenants.",
+	},
+	{
+		.name = "tenancy.retention_log_retention",
+		.type = SETTING_INT,
+		.variable = &setting_retention_log_retention,
+		.context = PGC_SIGHUP,
+		.flags = GUC_UNIT_S,
+		.boot.integer = 3650 * SECONDS_PER_DAY,
+		.minimum = 30 * SECONDS_PER_DAY,
+		.maximum = 18250 * SECONDS_PER_DAY,
+		.what = "How long it is kept what retention has deleted, and when.",
+		.when = "It proves that periods are kept to, and has no data but counts, times and hashes.",
 	},
 	{
 		.name = "tenancy.runner_idle_timeout",

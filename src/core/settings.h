@@ -52,6 +52,7 @@ extern int setting_metering_flush_interval; /* milliseconds */
 extern int setting_metrics_tenants;
 extern char *setting_reserved_domains;
 extern char *setting_reserved_slugs;
+extern int setting_retention_log_retention; /* seconds */
 extern int setting_runner_idle_timeout; /* milliseconds */
 extern int setting_storage_budget;      /* milliseconds */
 extern int setting_suspended_access;    /* a SuspendedAccess */

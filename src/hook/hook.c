@@ -31,6 +31,7 @@
 #include "meter/meter.h"
 #include "meter/overflow.h"
 #include "meter/statement.h"
+#include "privacy/hold.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
 #include "worker/worker.h"
@@ -135,9 +136,14 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 			break;
 		case OAT_TRUNCATE:
 			if (class_id == RelationRelationId && extension_is_ready())
+			{
 				guard_check_truncate(object_id);
+				hold_check_truncate(object_id);
+			}
 			break;
 		case OAT_DROP:
+			if (extension_is_ready())
+				hold_check_dropped(class_id, object_id, sub_id);
 			if (class_id == ExtensionRelationId)
 			{
 				meter_note_dropped(object_id);
@@ -577,6 +583,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 			allowed = guard_check_statement(statement, read_only_tree);
 			changed = shared_table_before_statement(node);
 			quota_table_before_statement(node);
+			hold_before_statement(node);
 		}
 		is_explaining = IsA(node, ExplainStmt);
 		explain_level += is_explaining;
@@ -588,6 +595,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		{
 			shared_table_after_statement(changed);
 			quota_table_after_statement(node);
+			hold_after_statement(node);
 		}
 		if (IsA(node, VariableSetStmt))
 			ceiling_enforce(castNode(VariableSetStmt, node)->kind == VAR_SET_VALUE);

@@ -100,6 +100,22 @@ tenant_set_subscriber(TenantSubscriber subscriber)
 	subscribe = subscriber;
 }
 
+static TenantEraser eraser = NULL;
+
+void
+tenant_set_eraser(TenantEraser function)
+{
+	eraser = function;
+}
+
+void
+tenant_erase(const pg_uuid_t *tenant, const char *reason)
+{
+	if (eraser == NULL)
+		elog(ERROR, "nothing erases tenants");
+	eraser(tenant, reason);
+}
+
 void
 tenant_set_claimer(TenantClaimer claimer)
 {

@@ -27,5 +27,13 @@ extern void tenant_set_subscriber(TenantSubscriber subscriber);
 typedef void (*TenantClaimer)(const pg_uuid_t *tenant, const char *domain);
 extern void tenant_set_claimer(TenantClaimer claimer);
 
+/*
+ * Undo that a tenant was made: called where an onboarding is rolled back; set by the privacy
+ * floor.  Nothing of it stays, unless something was issued or booked.
+ */
+typedef void (*TenantEraser)(const pg_uuid_t *tenant, const char *reason);
+extern void tenant_set_eraser(TenantEraser eraser);
+extern void tenant_erase(const pg_uuid_t *tenant, const char *reason);
+
 /* In the postmaster, from _PG_init. */
 extern void tenant_init(void);

@@ -93,16 +93,11 @@ create_tenant(const StepTask *task)
 	return json_end(&result);
 }
 
-/* The slug is free again; what is left is the tenant floor's to purge. */
 static Jsonb *
 delete_tenant(const StepTask *task)
 {
-	if (task->tenant == NULL)
-		return NULL;
-	(void) call("SELECT (%s.tenant_rename($1, 'gone-' || "
-				"pg_catalog.left(pg_catalog.replace($1::text, '-', ''), 24))).id",
-				1, (Oid[]){UUIDOID}, (NullableDatum[]){gate_uuid(task->tenant)});
-	(void) tenant_move(task->tenant, "delete", "onboarding rolled back");
+	if (task->tenant != NULL)
+		tenant_erase(task->tenant, "onboarding rolled back");
 	return NULL;
 }
 
