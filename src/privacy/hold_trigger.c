@@ -30,6 +30,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -321,6 +322,9 @@ TENANCY_FUNCTION(hold_registered)
 		Oid relid = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, 1,
 												  RelationGetDescr(trigger->tg_relation), &isnull));
 
+		/* What the backend remembers of the table is from before. */
+		CacheInvalidateRelcache(trigger->tg_relation);
+		CommandCounterIncrement();
 		if (hold_find(relid) != NIL)
 			hold_protect(list_make1_oid(relid));
 	}

@@ -431,9 +431,9 @@ cursor_to_json(const Cursor *cursor)
 	if (cursor->relation != NULL)
 		json_put_text(&builder, "relation", cursor->relation);
 	put_uuid(&builder, "log", cursor->log);
-	json_put_int64(&builder, "block", cursor->position.block);
+	json_put_text(&builder, "block", psprintf(INT64_FORMAT, cursor->position.block));
+	json_put_int64(&builder, "offset", cursor->position.offset);
 	json_put_int64(&builder, "size", cursor->position.size);
-	/* To the microsecond, which no text has to spell. */
 	json_put_text(&builder, "from", psprintf(INT64_FORMAT, cursor->position.from));
 	return json_end(&builder);
 }
@@ -450,13 +450,15 @@ static Cursor
 cursor_from_json(const Jsonb *arguments)
 {
 	char *from = json_text(arguments, "from");
+	char *block = json_text(arguments, "block");
 
 	return (Cursor){
 		.policy = read_uuid(arguments, "policy"),
 		.tenant = read_uuid(arguments, "tenant"),
 		.relation = json_text(arguments, "relation"),
 		.log = read_uuid(arguments, "log"),
-		.position = {.block = json_int32(arguments, "block", 0),
+		.position = {.block = block == NULL ? 0 : strtoll(block, NULL, 10),
+					 .offset = json_int32(arguments, "offset", 0),
 					 .size = json_int32(arguments, "size", 0),
 					 .from = from == NULL ? 0 : strtoll(from, NULL, 10)},
 	};

@@ -64,7 +64,7 @@ CREATE TABLE tenancy.retention_policy (
 COMMENT ON TABLE tenancy.retention_policy IS
 'How long rows of which table are kept, why, and what becomes of them then. Kept until retention_policy_remove().';
 COMMENT ON COLUMN tenancy.retention_policy.template IS 'the table is one of this template: the policy is for its copy in the schema of each tenant';
-COMMENT ON COLUMN tenancy.retention_policy.period IS 'null for retention_days of the tenant''s configuration or, without, retention_period of its plan';
+COMMENT ON COLUMN tenancy.retention_policy.period IS 'null for retention_days of the tenant''s configuration or, without, of its plan''s limits';
 COMMENT ON COLUMN tenancy.retention_policy.anonymise IS 'columns, and the constant or {"expression": …} that takes the place of what they hold';
 COMMENT ON COLUMN tenancy.retention_policy.filter IS 'a condition: the policy is for these rows alone';
 REVOKE ALL ON tenancy.retention_policy FROM PUBLIC;

@@ -3,7 +3,8 @@
  *		Which tables, and whose rows, a retention policy is for now.
  *
  * A tenant's period is its own (tenancy.retention_period), else the policy's, else retention_days
- * of its configuration, else retention_period of its plan, in days; -1 is for ever.
+ * of its configuration, else retention_days (or retention_period) of its plan's limits; -1 is
+ * for ever.
  */
 #include "postgres.h"
 
@@ -46,12 +47,14 @@ GATE_STATEMENT(policies_in_order,
 			   "               GROUP BY w.id) d ON d.id = p.id"
 			   "  ORDER BY coalesce(d.depth, 0) DESC, p.id");
 
+/* The shipped plans call it retention_days. */
+#define PLAN_DAYS "coalesce(l.limits ->> 'retention_days', l.limits ->> 'retention_period')"
 #define OWN_PERIOD                                                                                 \
 	"coalesce(o.period, p.period,"                                                                 \
 	"    pg_catalog.make_interval(days => (t.configuration #>> '{compliance,retention_days}')"     \
 	"::integer),"                                                                                  \
-	"    CASE WHEN (l.limits ->> 'retention_period')::numeric >= 0"                                \
-	"         THEN (l.limits ->> 'retention_period')::numeric * interval '1 day' END)"
+	"    CASE WHEN (" PLAN_DAYS ")::numeric >= 0"                                                  \
+	"         THEN (" PLAN_DAYS ")::numeric * interval '1 day' END)"
 #define TENANTS_OF_POLICY                                                                          \
 	"  FROM tenancy.retention_policy p"                                                            \
 	"  JOIN tenancy.tenant t ON t.state NOT IN ('purging', 'purged')"                              \

@@ -223,26 +223,29 @@ without_kept(const Work *work)
 }
 
 static NullableDatum
-block_start(int64 block)
+place(int64 block, int offset)
 {
-	ItemPointer start = palloc(sizeof(ItemPointerData));
+	ItemPointer pointer = palloc(sizeof(ItemPointerData));
 
-	ItemPointerSet(start, (BlockNumber) block, 0);
-	return gate_datum(PointerGetDatum(start));
+	ItemPointerSet(pointer, (BlockNumber) block, offset);
+	return gate_datum(PointerGetDatum(pointer));
 }
 
 static GateRows *
 take_by_time(const Work *work, const WorkPosition *position)
 {
 	TimestampTz from = position->from == 0 ? DT_NOBEGIN : position->from;
+	const char *cast = cast_of(work->sql.time_type);
 
 	return gate_query_text(
 		psprintf("SELECT t.ctid, (%s)::timestamp with time zone FROM ONLY %s t"
-				 " WHERE %s AND (%s) >= $2::%s ORDER BY %s LIMIT %d FOR UPDATE OF t SKIP LOCKED",
-				 work->sql.time, work->name, without_kept(work), work->sql.time,
-				 cast_of(work->sql.time_type), work->sql.time, position->size),
-		2, (Oid[]){TIMESTAMPTZOID, TIMESTAMPTZOID},
-		(NullableDatum[]){gate_timestamptz(work->target->cutoff), gate_timestamptz(from)});
+				 " WHERE %s AND (%s) >= $2::%s AND ((%s) > $2::%s OR t.ctid > $3)"
+				 " ORDER BY %s, t.ctid LIMIT %d FOR UPDATE OF t SKIP LOCKED",
+				 work->sql.time, work->name, without_kept(work), work->sql.time, cast, work->sql.time,
+				 cast, work->sql.time, position->size),
+		3, (Oid[]){TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID},
+		(NullableDatum[]){gate_timestamptz(work->target->cutoff), gate_timestamptz(from),
+						  place(position->block, position->offset)});
 }
 
 static GateRows *
@@ -253,8 +256,8 @@ take_by_block(const Work *work, const WorkPosition *position)
 				 " WHERE t.ctid >= $2 AND t.ctid < $3 AND %s FOR UPDATE OF t SKIP LOCKED",
 				 work->sql.time, work->name, without_kept(work)),
 		3, (Oid[]){TIMESTAMPTZOID, TIDOID, TIDOID},
-		(NullableDatum[]){gate_timestamptz(work->target->cutoff), block_start(position->block),
-						  block_start(position->block + position->size)});
+		(NullableDatum[]){gate_timestamptz(work->target->cutoff), place(position->block, 0),
+						  place(position->block + position->size, 0)});
 }
 
 /* Rows that are locked, and what becomes of them. */
@@ -385,10 +388,13 @@ work_batch(Work *work, WorkPosition *position, const bytea *keys_hash, WorkResul
 		has_more = doomed.count == size;
 		if (doomed.count > 0)
 		{
-			/* Rows of that moment that fail must not come again and again. */
-			bool is_stuck = result->rows == 0 && position->from == result->last;
+			ItemPointer last =
+				(ItemPointer) DatumGetPointer(row_datum(doomed.rows, doomed.count - 1, 0));
 
-			position->from = result->last + (is_stuck ? 1 : 0);
+			/* What fails of a moment must not come again and again. */
+			position->from = row_timestamptz(doomed.rows, doomed.count - 1, 1);
+			position->block = ItemPointerGetBlockNumber(last);
+			position->offset = ItemPointerGetOffsetNumber(last);
 		}
 	}
 	else

@@ -25,8 +25,9 @@ typedef struct Work
 /* How far the work is; all zero is the beginning. */
 typedef struct WorkPosition
 {
-	TimestampTz from; /* by time; 0 at the beginning */
-	int64 block;
+	TimestampTz from; /* by time: that of the last row, and where it was; 0 at the beginning */
+	int64 block;      /* else of the next row */
+	int offset;
 	int size; /* of the next batch, in rows or blocks; 0: not known yet */
 } WorkPosition;
 
