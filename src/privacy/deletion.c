@@ -29,7 +29,10 @@ GATE_STATEMENT(deletion_insert,
 GATE_STATEMENT(deletion_delete, "DELETE FROM tenancy.tenant_deletion d WHERE d.tenant_id = $1",
 			   UUIDOID);
 
-/* As whoever calls, by the functions that he would call. */
+/*
+ * As whoever calls, by the functions that he would call.  Before the tenant's row is locked: a
+ * billing run locks subscriptions and then, for its documents, the tenant.
+ */
 static void
 change_subscriptions(const pg_uuid_t *tenant, const char *sql)
 {
@@ -51,14 +54,14 @@ TENANCY_FUNCTION(tenant_delete)
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1), IntervalPGetDatum(&none))))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"grace\" must not be negative"));
-	(void) tenant_move(tenant, "delete", reason);
-	gate_run(&deletion_insert, EXPECT_ONE, gate_uuid(tenant), gate_timestamptz(clock_now()),
-			 gate_name(GetUserNameFromId(GetSessionUserId(), false)), gate_text(reason),
-			 gate_argument(1));
 	change_subscriptions(tenant,
 						 "SELECT (%s.subscription_cancel(s.id, $2)).id FROM tenancy.subscription s"
 						 " WHERE s.tenant_id = $1"
 						 "   AND s.state IN ('pending', 'trialing', 'active', 'past_due', 'paused')");
+	(void) tenant_move(tenant, "delete", reason);
+	gate_run(&deletion_insert, EXPECT_ONE, gate_uuid(tenant), gate_timestamptz(clock_now()),
+			 gate_name(GetUserNameFromId(GetSessionUserId(), false)), gate_text(reason),
+			 gate_argument(1));
 	PG_RETURN_DATUM(tenant_row(tenant));
 }
 
@@ -68,13 +71,13 @@ TENANCY_FUNCTION(tenant_undelete)
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
 
 	context_require_none("deleting a tenant");
-	(void) tenant_move(tenant, "undelete", NULL);
-	gate_run(&deletion_delete, EXPECT_ANY, gate_uuid(tenant));
 	change_subscriptions(tenant,
 						 "SELECT (%s.subscription_reactivate(s.id)).id"
 						 "  FROM tenancy.subscription s"
 						 " WHERE s.tenant_id = $1 AND s.state = 'cancelled'"
 						 "   AND s.cancel_reason = $2 AND s.ends_at > pg_catalog.now()");
+	(void) tenant_move(tenant, "undelete", NULL);
+	gate_run(&deletion_delete, EXPECT_ANY, gate_uuid(tenant));
 	PG_RETURN_DATUM(tenant_row(tenant));
 }
 

@@ -45,6 +45,10 @@ GATE_STATEMENT(purge_facts,
 			   "  LEFT JOIN tenancy.tenant_deletion d ON d.tenant_id = t.id"
 			   " WHERE t.id = $1 FOR UPDATE OF t",
 			   UUIDOID);
+/* First, as a billing run does, which then refers to the tenant. */
+GATE_STATEMENT(purge_lock_subscriptions,
+			   "SELECT FROM tenancy.subscription s WHERE s.tenant_id = $1 ORDER BY s.id FOR UPDATE",
+			   UUIDOID);
 GATE_STATEMENT(purge_certificate,
 			   "SELECT c FROM tenancy.deletion_certificate c WHERE c.tenant_id = $1", UUIDOID);
 /* Shared tables, those that refer to others first. */
@@ -359,10 +363,12 @@ static void
 begin(Purge *purge, bool force)
 {
 	const TenantEntry *tenant = purge->tenant;
-	GateRows *rows = gate_run(&purge_facts, EXPECT_ONE, gate_uuid(&tenant->id));
+	GateRows *rows;
 	int sessions;
 
 	refuse_held(tenant);
+	gate_run(&purge_lock_subscriptions, EXPECT_ANY, gate_uuid(&tenant->id));
+	rows = gate_run(&purge_facts, EXPECT_ONE, gate_uuid(&tenant->id));
 	if (strcmp(row_text(rows, 0, 0), "purging") != 0)
 	{
 		if (!force && strcmp(row_text(rows, 0, 0), "deactivated") == 0 && !row_is_null(rows, 0, 1) &&

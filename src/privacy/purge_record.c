@@ -33,7 +33,8 @@
 	"EXISTS (SELECT FROM tenancy.invoice i WHERE i.tenant_id = x.tenant_id"                        \
 	" AND i.state <> 'draft')"
 #define BOOKS "the books are kept as long as the law says"
-#define DOCUMENT "an issued document is kept as long as the law says, with the address that it bears"
+#define DOCUMENT "an issued document is kept as long as the law says, with the names and the "                   \
+	"address that it bears"
 #define NEEDED "an issued document refers to it"
 
 /* What stays: rows "x" for which the condition holds. */

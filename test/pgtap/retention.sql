@@ -155,7 +155,7 @@ SELECT is((SELECT kept_for::text || ' ' || legal_basis FROM tenancy.retention WH
 BEGIN;
 SELECT tenant_context_set('rt-a') \g /dev/null
 SELECT throws_ok('SELECT * FROM retention_enforce()', '42501', NULL, 'a tenant enforces nothing');
-ROLLBACK;
+COMMIT;
 SELECT count(retention_policy_remove(id)) FROM tenancy.retention_policy WHERE schema_name = 'rt_portal' OR table_name LIKE 'rt\_%' \g /dev/null
 SELECT is((SELECT count(*) FROM tenancy.retention WHERE relation LIKE 'rt%'), 0::bigint, 'in the end nothing is left of them');
 SELECT name FROM schedule_set('retention.start', enabled => true) \g /dev/null

@@ -65,7 +65,7 @@ is "$(sql "SELECT state FROM onboarding_complete('$id')")" completed "completing
 like "$(sql "SELECT state FROM onboarding_recover('$id')")" 55000 "and there is nothing to recover"
 
 # killed at every step boundary: before the end of each step is committed, and right after
-kill_in() { # kill_in SQL: the server dies when the statement is done and not committed
+kill_in() { # kill_in SQL backend|postmaster: it dies when the statement is done and not committed
 	local i pid
 	psql -XAtqc "BEGIN" -c "$1" -c "SELECT 'boundary', pg_sleep(60)" > "$PGHOST/out" 2>&1 &
 	for ((i = 0; i < 300; i++)); do
@@ -73,24 +73,33 @@ kill_in() { # kill_in SQL: the server dies when the statement is done and not co
 		[ -n "$pid" ] && break
 		sleep 0.1
 	done
-	kill -9 "$pid"
+	if [ "$2" = postmaster ]; then kill_postmaster; else kill -9 "$pid"; fi
 	wait $!
 	for ((i = 0; i < 300; i++)); do [ "$(sql "SELECT 1")" = 1 ] && break; sleep 0.1; done
 }
-boundary() { # boundary N SLUG: a workflow that is killed at boundary N, counted before and after each step
+kill_postmaster() { # and start it again when its children have noticed
+	local i
+	kill -9 "$(head -n 1 "$PGHOST/data/postmaster.pid")"
+	for ((i = 0; i < 50; i++)); do cluster_restart >/dev/null 2>&1 && break; sleep 0.2; done
+}
+boundary() { # boundary N WHAT: a workflow that is cut off at boundary N: at the end of a step, or right after it
 	local steps=("SELECT count(*) FROM job_run_due(1)" "SELECT count(*) FROM job_run_due(1)" "SELECT state FROM onboarding_step_execute('$id', 'github_integration', '$github')" \
 		"SELECT count(*) FROM job_run_due(1)" "SELECT state FROM onboarding_step_execute('$id', 'plugin_selection', '$plugins')")
 	local n
 	for ((n = 0; n < 5; n++)); do
-		[ "$n" != "$1" ] || kill_in "${steps[n]}"
+		[ "$n" != "$1" ] || [ "$2" = after ] || kill_in "${steps[n]}" "$2"
 		sql "${steps[n]}" >/dev/null
+		[ "$n" != "$1" ] || [ "$2" != after ] || kill_postmaster
 	done
 }
-sql "SELECT count(*) FROM job_run_due()" >/dev/null
-for ((n = 0; n < 5; n++)); do
-	id=$(begin "killed-$n")
-	boundary $n
-	is "$(end_of)" "$expected" "killed at the end of step $((n + 1)), it comes to the same end"
+for what in backend postmaster after; do
+	for ((n = 0; n < 5; n++)); do
+		# what a start finds to do comes first
+		sql "SELECT count(*) FROM job_run_due()" >/dev/null
+		id=$(begin "killed-$what-$n")
+		boundary $n $what
+		is "$(end_of)" "$expected" "step $((n + 1)), $what: it comes to the same end"
+	done
 done
 
 # failure, retry, skip, rollback
@@ -116,14 +125,48 @@ execute github_integration "$github" >/dev/null
 run
 is "$(sql "SELECT state FROM onboarding_complete('$id')")" completed "what is optional need not be done"
 is "$(sql "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'plugin_selection'")" skipped "and is skipped"
+
+# rollback leaves nothing: catalogs and rows as before the start
+snapshot() { # every catalog's and every table's number of rows, but for the history of workflows, jobs and events
+	sql "SELECT usage_flush()" >/dev/null
+	sql "SELECT c.oid::regclass, (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM %s', c.oid::regclass), false, true, '')))[1]
+		FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace IN ('tenancy'::regnamespace, 'pg_catalog'::regnamespace, 'public'::regnamespace)
+		AND c.relname NOT IN ('workflow', 'workflow_step', 'job_done', 'job_pending', 'job_run', 'job_key', 'outbox_event', 'pg_statistic', 'schedule') AND c.oid::regclass::text !~ 'usage_(minute|hour)_|latency_hour_'
+		ORDER BY 1"
+	sql "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1; SELECT nspname FROM pg_namespace ORDER BY 1; SELECT slug, state FROM tenancy.tenant ORDER BY 1"
+}
 id=$(sql "SELECT id FROM tenancy.workflow WHERE idempotency_key = 'acme2'")
+sql "SELECT state FROM onboarding_recover('$id', 'rollback')" >/dev/null
+run
+before=$(snapshot)
+id=$(begin undone)
 run
 execute github_integration "$github" >/dev/null
 run
 tenant=$(sql "SELECT tenant_id FROM tenancy.workflow WHERE id = '$id'")
+role=$(sql "SELECT role_name FROM tenancy.tenant WHERE id = '$tenant'")
+sql "BEGIN; SELECT tenant_context_set('undone'); CREATE TEMP TABLE x AS SELECT 1; COMMIT; SELECT usage_record('undone', 'api_calls'); SELECT usage_flush()" >/dev/null
 is "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')")" compensated "a workflow is rolled back"
 is "$(sql "SELECT string_agg(state, ' ' ORDER BY position) FROM tenancy.workflow_step WHERE workflow_id = '$id'")" "compensated compensated compensated compensated pending" "step by step"
-is "$(sql "SELECT (SELECT count(*) FROM tenancy.catalog_entity WHERE tenant_id = '$tenant'), (SELECT state FROM tenancy.tenant WHERE id = '$tenant'), tenant_configuration('$tenant'::uuid)->'integrations'->'github', (SELECT count(*) FROM tenancy.tenant WHERE slug = 'acme2')")" "0|deactivated||0" "nothing of it is left in force, and the slug is free"
+is "$(snapshot)" "$before" "nothing of it is left: catalogs, rows, roles and schemas are as before"
+is "$(sql "SELECT count(*) FROM tenancy.outbox_event o WHERE o.tenant_id = '$tenant'; SELECT count(*) FROM tenancy.job WHERE tenant_id = '$tenant'; SELECT count(*) FROM pg_roles WHERE strpos(rolname, substr('$role', 3)) > 0")" "0
+0
+0" "neither events nor jobs nor roles of the tenant"
+is "$(sql "SELECT payload->>'slug', payload->>'cause' FROM tenancy.outbox_event WHERE type = 'tenant.deprovision' ORDER BY id DESC LIMIT 1")" "undone|rollback" "but for the event that it is gone"
+is "$(sql "SELECT state FROM tenant_create('undone')")" active "and the slug is free"
+# what was booked meanwhile stays
+id=$(begin booked)
+run
+sql "SELECT count(*) FROM credit_add('booked', 5, 'welcome')" >/dev/null
+is "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')"; sql "SELECT count(*), min(t.state) FROM tenancy.deletion_certificate c JOIN tenancy.tenant t ON t.id = c.tenant_id WHERE c.document->>'slug' = 'booked'")" "compensated
+1|purged" "where something was booked, the rollback is a purge with a certificate"
+# under legal hold nothing is undone
+id=$(begin held)
+run
+sql "SELECT scope FROM legal_hold_set('tenant', 'suit', 'W-1', 'held')" >/dev/null
+like "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')")" '55000.*legal hold' "a tenant under legal hold is not undone"
+is "$(sql "SELECT state FROM tenancy.workflow WHERE id = '$id'; SELECT state FROM tenancy.tenant WHERE slug = 'held'")" "running
+active" "and the workflow is as it was"
 
 # functions of an application; who may
 sql "CREATE ROLE doer; CREATE SCHEMA work AUTHORIZATION doer; SET ROLE doer;
