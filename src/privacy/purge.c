@@ -102,7 +102,7 @@ GATE_STATEMENT(purge_released_holds,
 			   UUIDOID);
 GATE_STATEMENT(purge_empty_row,
 			   "UPDATE tenancy.tenant SET slug = $2, name = 'purged', plan = NULL,"
-			   "       isolation = 'pool', template = NULL, domain = NULL, schema_name = NULL,"
+			   "       isolation = 'pool', template = NULL, schema_name = NULL,"
 			   "       role_name = $2, owner_name = $2, owns_ddl = false, configuration = '{}',"
 			   "       metadata = '{}', state_reason = NULL, updated_at = $3"
 			   " WHERE id = $1",

@@ -10,7 +10,7 @@ SELECT template_create('pu', 'pu_portal') \g /dev/null
 CREATE TABLE pu_parent (tenant_id uuid, id integer, up integer, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, up) REFERENCES pu_parent);
 CREATE TABLE pu_child (tenant_id uuid, id integer, parent integer, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, parent) REFERENCES pu_parent);
 SELECT tenant_table_register('pu_parent'), tenant_table_register('pu_child') \g /dev/null
-SELECT tenant_create('pu-never', template => 'pu'), tenant_create('pu-billed', name => 'Purge & Co', template => 'pu', plan => 'starter', starts_at => now() - interval '35 days', domain => 'pu-billed.example.com'), tenant_create('pu-other', template => 'pu') \g /dev/null
+SELECT tenant_create('pu-never', template => 'pu'), tenant_create('pu-billed', name => 'Purge & Co', template => 'pu', plan => 'professional', starts_at => now() - interval '35 days', domain => 'pu-billed.example.com'), tenant_create('pu-other', template => 'pu') \g /dev/null
 SELECT id AS never, schema_name AS never_schema, role_name AS never_role, owner_name AS never_owner FROM tenancy.tenant WHERE slug = 'pu-never' \gset
 SELECT id AS billed, schema_name AS billed_schema, role_name AS billed_role, owner_name AS billed_owner FROM tenancy.tenant WHERE slug = 'pu-billed' \gset
 SELECT id AS other, schema_name AS other_schema FROM tenancy.tenant WHERE slug = 'pu-other' \gset

@@ -149,7 +149,7 @@ RESET SESSION AUTHORIZATION;
 SELECT is((SELECT partitions FROM retention_enforce() WHERE relation = 'public.rt_part'), 1, 'when the hold is released it goes, too');
 
 -- the view of it all
-SELECT is((SELECT string_agg(relation, ' ' ORDER BY relation COLLATE "C") FROM tenancy.retention WHERE relation LIKE 'tenancy.%'), 'tenancy.job_done tenancy.job_run tenancy.latency_hour tenancy.outbox_event tenancy.retention_log tenancy.usage_hour tenancy.usage_minute', 'the extension''s own tables are in the view');
+SELECT is((SELECT string_agg(relation, ' ' ORDER BY relation COLLATE "C") FROM tenancy.retention WHERE relation LIKE 'tenancy.%'), 'tenancy.job_done tenancy.job_run tenancy.latency_hour tenancy.outbox_event tenancy.retention_log tenancy.usage_event tenancy.usage_hour tenancy.usage_minute', 'the extension''s own tables are in the view');
 SELECT is((SELECT kept_for::text || ' ' || legal_basis FROM tenancy.retention WHERE relation = 'public.rt_fail'), '1 day contract', 'and the policies');
 -- a context runs no retention
 BEGIN;
