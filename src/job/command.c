@@ -219,6 +219,12 @@ command_require(const char *name)
 	(void) read_template(name);
 }
 
+bool
+command_exists(const char *name)
+{
+	return *setting_command_file != '\0' && json_member(read_commands(), name) != NULL;
+}
+
 /* What the job asks for, from the file. */
 static Command
 read_command(const JobTask *task, const CommandCall *call)

@@ -18,6 +18,9 @@ typedef struct CommandCall
 /* Raise what is to be mended where the file has no such command. */
 extern void command_require(const char *name);
 
+/* Is there a file, and does it have such a command? */
+extern bool command_exists(const char *name);
+
 /* Run it, with no transaction open; the document of the outcome is the evidence. */
 extern JobOutcome command_perform(const JobTask *task, const CommandCall *call);
 

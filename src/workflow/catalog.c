@@ -116,8 +116,8 @@ is_blank_line(const char *text)
 }
 
 /*
- * Is each line a document?  Then a broken one breaks no other.  Where a document goes over lines, as
- * yq and jq lay it out, some are indented or begin with what closes it.
+ * Is each line a document?  Then a broken one breaks no other.  Where a document goes over lines,
+ * as yq and jq lay it out, some are indented or begin with what closes it.
  */
 static bool
 is_lines(const char *text)

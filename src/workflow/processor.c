@@ -13,8 +13,6 @@
 #include "core/compat.h"
 #include "core/id.h"
 #include "core/json.h"
-#include "core/money.h"
-#include "crypto/digest.h"
 #include "tenant/configuration.h"
 #include "tenant/tenant.h"
 #include "workflow/catalog.h"
@@ -22,11 +20,9 @@
 
 #include "catalog/namespace.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
 #define MAX_ROW_ERRORS 100
-#define SHORTEST_WEBHOOK_SECRET 16
 
 pg_noreturn static void
 refuse(const char *what)
@@ -43,8 +39,8 @@ call(const char *sql, int count, const Oid *types, const NullableDatum *argument
 		types, arguments);
 }
 
-static void
-configure_integration(const pg_uuid_t *tenant, const char *name, const Jsonb *value)
+void
+integration_put(const pg_uuid_t *tenant, const char *name, const Jsonb *value)
 {
 	JsonBuilder integrations;
 	JsonBuilder patch;
@@ -119,39 +115,6 @@ check_database(const StepTask *task)
 	return json_end(&result);
 }
 
-/* GitHub's ids are positive integers; its documentation asks for a secret with high entropy. */
-static Jsonb *
-connect_github(const StepTask *task)
-{
-	Numeric installation = json_numeric(task->data, "installation_id");
-	char *secret = json_text(task->data, "webhook_secret");
-	JsonBuilder github;
-	Digest digest;
-	Jsonb *result;
-
-	if (installation == NULL || numeric_compare(installation, numeric_from_int(1)) < 0 ||
-		strchr(numeric_text(installation), '.') != NULL)
-		refuse("\"installation_id\" must be a positive integer");
-	if (secret == NULL || strlen(secret) < SHORTEST_WEBHOOK_SECRET)
-		refuse(psprintf("\"webhook_secret\" must have %d characters at least",
-						SHORTEST_WEBHOOK_SECRET));
-	digest_begin(&digest);
-	digest_add_text(&digest, secret);
-	json_begin(&github);
-	json_put_numeric(&github, "installation_id", installation);
-	json_put_text(&github, "webhook_secret_digest", digest_hex(digest_end(&digest)));
-	result = json_end(&github);
-	configure_integration(task->tenant, "github", result);
-	return result;
-}
-
-static Jsonb *
-disconnect_github(const StepTask *task)
-{
-	configure_integration(task->tenant, "github", NULL);
-	return NULL;
-}
-
 static void
 add_row_error(JsonbParseState **errors, int row, const char *error)
 {
@@ -217,21 +180,21 @@ select_plugins(const StepTask *task)
 		ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("%d plugins are more than the plan allows", count),
 				errdetail("It allows %d.", limit));
-	configure_integration(task->tenant, "plugins", plugins);
+	integration_put(task->tenant, "plugins", plugins);
 	return plugins;
 }
 
 static Jsonb *
 deselect_plugins(const StepTask *task)
 {
-	configure_integration(task->tenant, "plugins", NULL);
+	integration_put(task->tenant, "plugins", NULL);
 	return NULL;
 }
 
 static const StepFunctionEntry functions[] = {
 	{"catalog.import", import_catalog},       {"catalog.remove", remove_catalog},
-	{"database.check", check_database},       {"github.connect", connect_github},
-	{"github.disconnect", disconnect_github}, {"plugins.deselect", deselect_plugins},
+	{"database.check", check_database},       {"github.connect", github_connect},
+	{"github.disconnect", github_disconnect}, {"plugins.deselect", deselect_plugins},
 	{"plugins.select", select_plugins},       {"tenant.create", create_tenant},
 	{"tenant.delete", delete_tenant},
 };
@@ -240,4 +203,5 @@ void
 processors_init(void)
 {
 	step_functions_register(functions, lengthof(functions));
+	github_init();
 }

@@ -36,6 +36,14 @@ typedef struct StepFunctionEntry
 extern void step_functions_register(const StepFunctionEntry *functions, int count);
 extern void processors_init(void);
 
+/* The step that connects a tenant to GitHub, and its compensation (github.c). */
+extern Jsonb *github_connect(const StepTask *task);
+extern Jsonb *github_disconnect(const StepTask *task);
+extern void github_init(void);
+
+/* What a tenant is integrated with, in its configuration; NULL removes. */
+extern void integration_put(const pg_uuid_t *tenant, const char *name, const Jsonb *value);
+
 /* A function of the library by its name; NULL for none. */
 extern StepFunction step_function(const char *name);
 
