@@ -205,6 +205,7 @@ write_commands() { # the shipped ones, as an operator would fill them in
 		import json, sys
 		path, outside, recipes, socket = sys.argv[1:]
 		commands = json.load(open(path))
+		del commands["github"] # which is not on this machine
 		values = {
 		    "DNS_SERVER": "127.0.0.1", "DNS_PORT": "5353", "DNS_ZONE": "saas.test", "DNS_KEY_FILE": f"{outside}/dns.key",
 		    "DNS_ADDRESSES": "127.0.0.1", "PGBOUNCER_FILE": f"{outside}/databases.ini", "PGBOUNCER_HOST": "127.0.0.1",
