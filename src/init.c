@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "backup/backup.h"
 #include "billing/billing.h"
 #include "catalog/extension.h"
 #include "catalog/registry.h"
@@ -73,6 +74,7 @@ _PG_init(void)
 	workflow_init();
 	privacy_init();
 	observe_init();
+	backup_init();
 	provision_init();
 	worker_init();
 	hooks_install();

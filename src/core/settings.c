@@ -21,6 +21,7 @@
 #define MINUTES_PER_DAY (24 * 60)
 
 char *setting_allowed_functions;
+char *setting_backup_directory;
 char *setting_base_domain;
 int setting_billing_grace;
 char *setting_compatible_settings;
@@ -80,6 +81,15 @@ static const struct config_enum_entry suspended_accesses[] = {
 	{NULL, 0, false},
 };
 
+static bool
+check_directory(char **value, void **extra, GucSource source)
+{
+	if (**value == '\0' || (is_absolute_path(*value) && strlen(*value) < MAXPGPATH / 2))
+		return true;
+	GUC_check_errdetail("It is the whole path of a directory.");
+	return false;
+}
+
 typedef enum SettingType
 {
 	SETTING_BOOL,
@@ -124,6 +134,17 @@ static const Setting settings[] = {
 				"signal, sizes and statistics. An application that needs advisory locks or NOTIFY "
 				"in a tenant "
 				"context needs them here; tenants then share their keys and channels.",
+	},
+	{
+		.name = "tenancy.backup_directory",
+		.type = SETTING_STRING,
+		.variable = &setting_backup_directory,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.check = check_directory,
+		.what = "The directory that backups of tenants go to, by its whole path.",
+		.when = "It belongs to the server's user, and nobody else can read it. On another disk "
+				"than the database, at least.",
 	},
 	{
 		.name = "tenancy.base_domain",

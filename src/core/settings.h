@@ -28,6 +28,7 @@ typedef enum SuspendedAccess
 } SuspendedAccess;
 
 extern char *setting_allowed_functions; /* not parsed */
+extern char *setting_backup_directory;
 extern char *setting_base_domain;
 extern int setting_billing_grace;       /* seconds */
 extern char *setting_compatible_settings;

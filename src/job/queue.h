@@ -93,4 +93,7 @@ typedef struct JobsReady
 } JobsReady;
 extern JobsReady job_take_ready(void);
 
+/* A month counts as 30 days. */
+extern int64 interval_microseconds(const Interval *interval);
+
 extern void queue_init(void);

@@ -40,9 +40,6 @@ extern void job_note_scheduled(const char *lane);
 /* Make ready what a tenant's limit leaves room for. */
 extern void job_admit(const pg_uuid_t *tenant);
 
-/* A month counts as 30 days. */
-extern int64 interval_microseconds(const Interval *interval);
-
 /* Is the process that claimed a job still there? */
 extern bool holder_is_alive(int pid, TimestampTz since);
 

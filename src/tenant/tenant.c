@@ -279,6 +279,59 @@ create_roles(const TenantEntry *tenant)
 			psprintf("CREATE ROLE %s %s", quote_identifier(tenant->owner), attributes));
 }
 
+/* The row, the roles and the main schema, empty; it is not active yet. */
+static TenantEntry
+make_tenant(const TenantRequest *request)
+{
+	TenantEntry tenant = {.id = *id_new(), .slug = request->slug};
+	GateRows *rows;
+
+	tenant.role = id_name('t', &tenant.id);
+	tenant.owner = request->owns_ddl ? tenant.role : id_name('o', &tenant.id);
+	tenant.schema = request->has_schema ? tenant.role : NULL;
+	rows = gate_run(&tenant_insert, EXPECT_ANY, gate_uuid(&tenant.id), gate_text(request->slug),
+					gate_text(request->name), gate_text(request->plan),
+					gate_text(request->has_schema ? "schema" : "pool"),
+					gate_text(request->template), gate_name(tenant.schema), gate_name(tenant.role),
+					gate_name(tenant.owner), gate_bool(request->owns_ddl),
+					gate_jsonb(request->configuration), gate_jsonb(request->metadata),
+					gate_timestamptz(clock_now()));
+	if (rows->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("tenant \"%s\" already exists", request->slug));
+	create_roles(&tenant);
+	if (tenant.schema != NULL)
+		(void) add_schema(&tenant, tenant.schema, "main");
+	return tenant;
+}
+
+pg_uuid_t *
+tenant_make_empty(const TenantDraft *draft)
+{
+	TenantRequest request = {
+		.slug = draft->slug,
+		.name = draft->name,
+		.template = draft->template,
+		.has_schema = draft->has_schema,
+		.owns_ddl = draft->owns_ddl,
+		.configuration = draft->configuration,
+		.metadata = draft->metadata,
+	};
+	TenantEntry tenant;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+
+	slug_validate(request.slug);
+	if (request.template != NULL &&
+		gate_run(&template_exists, EXPECT_AT_MOST_ONE, gate_text(request.template))->count == 0)
+		request.template = NULL;
+	tenant = make_tenant(&request);
+	for (int i = 0; i < draft->label_count; i++)
+		(void) add_schema(&tenant, psprintf("%s_%s", tenant.role, draft->labels[i]),
+						  draft->labels[i]);
+	*id = tenant.id;
+	return id;
+}
+
 /*
  * tenant_create(slug text, name text, plan text, isolation text, template text, domain text,
  *     configuration jsonb, metadata jsonb, owns_ddl boolean, starts_at timestamptz)
@@ -288,30 +341,10 @@ TENANCY_FUNCTION(tenant_create)
 {
 	TenantRequest request;
 	TenantEntry tenant;
-	GateRows *rows;
 
 	context_require_none("creating a tenant");
 	read_request(fcinfo, &request);
-
-	tenant.id = *id_new();
-	tenant.slug = request.slug;
-	tenant.role = id_name('t', &tenant.id);
-	tenant.owner = request.owns_ddl ? tenant.role : id_name('o', &tenant.id);
-	tenant.schema = request.has_schema ? tenant.role : NULL;
-
-	rows = gate_run(&tenant_insert, EXPECT_ANY, gate_uuid(&tenant.id), gate_text(request.slug),
-					gate_text(request.name), gate_text(request.plan),
-					gate_text(request.has_schema ? "schema" : "pool"), gate_text(request.template),
-					gate_name(tenant.schema), gate_name(tenant.role), gate_name(tenant.owner),
-					gate_bool(request.owns_ddl), gate_jsonb(request.configuration),
-					gate_jsonb(request.metadata), gate_timestamptz(clock_now()));
-	if (rows->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
-				errmsg("tenant \"%s\" already exists", request.slug));
-
-	create_roles(&tenant);
-	if (tenant.schema != NULL)
-		(void) add_schema(&tenant, tenant.schema, "main");
+	tenant = make_tenant(&request);
 	if (request.template != NULL)
 	{
 		template_instantiate(request.template, tenant.schema, tenant.owner, tenant.role);

@@ -8,6 +8,7 @@
 
 #include "catalog/registry.h"
 #include "datatype/timestamp.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 /* Raise 22023 or 23505-free reasons why a text cannot be a slug; reserved names included. */
@@ -18,6 +19,26 @@ extern const char *tenant_move(const pg_uuid_t *id, const char *event, const cha
 
 /* The row tenancy.tenant as a composite datum in the caller's context. */
 extern Datum tenant_row(const pg_uuid_t *id);
+
+/* A tenant to be filled by the caller. */
+typedef struct TenantDraft
+{
+	char *slug;
+	char *name;
+	char *template; /* whose structure it has; NULL for none, or where there is none any more */
+	bool has_schema;
+	bool owns_ddl;
+	Jsonb *configuration;
+	Jsonb *metadata;
+	char **labels; /* of its further schemas */
+	int label_count;
+} TenantDraft;
+
+/*
+ * Its row, roles and schemas, which are empty; it is being provisioned until tenant_move().
+ * 22023, 42939 and 23505 as tenant_create().
+ */
+extern pg_uuid_t *tenant_make_empty(const TenantDraft *draft);
 
 /* Called within tenant_create() when a plan was given; set by the billing floor. */
 typedef void (*TenantSubscriber)(const pg_uuid_t *tenant, const char *plan, TimestampTz starts_at);
