@@ -48,6 +48,7 @@ GATE_STATEMENT(backup_set_state,
 			   "       started_at = CASE WHEN $3 = 'running' THEN $5 ELSE started_at END,"
 			   "       finished_at = CASE WHEN $3 IN ('succeeded', 'failed')"
 			   "                          THEN $5 ELSE finished_at END,"
+			   "       source = CASE WHEN $3 <> 'expired' THEN source END,"
 			   "       removed_at = CASE WHEN $3 = 'expired' THEN $5 ELSE removed_at END"
 			   " WHERE id = $1 AND state = $2",
 			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
@@ -132,8 +133,8 @@ backup_get(const pg_uuid_t *id)
 	return rows;
 }
 
-void
-backup_move(const pg_uuid_t *id, const char *event, const char *error)
+static void
+move(const pg_uuid_t *id, const char *event, const char *error)
 {
 	char *from = row_text(backup_get(id), 0, 0);
 
@@ -269,15 +270,26 @@ start(const JobTask *task)
 
 	if (source->count == 0)
 	{
-		backup_move(id, "fail", "the tenant does not exist any more");
+		backup_fail(id, "the tenant does not exist any more");
 		return NULL;
 	}
-	backup_move(id, "start", NULL);
+	move(id, "start", NULL);
 	job = backup_command("dump", id, tenant,
 						 backup_input(id, id, row_jsonb(source, 0, 0)));
 	gate_run(&backup_set_source, EXPECT_ONE, gate_uuid(id), gate_jsonb(row_jsonb(source, 0, 0)),
 			 gate_uuid(job));
 	return NULL;
+}
+
+/* What there is of it is removed. */
+void
+backup_fail(const pg_uuid_t *id, const char *error)
+{
+	pg_uuid_t *tenant = row_uuid(backup_get(id), 0, 1);
+
+	move(id, "fail", error);
+	(void) backup_command("remove", id, tenant, backup_input(id, id, NULL));
+	tell(tenant, "backup.fail", id, error);
 }
 
 static void
@@ -294,14 +306,13 @@ dumped(const pg_uuid_t *id, const JobTask *task, JobOutcome *outcome)
 	{
 		if (!outcome->is_final)
 			return;
-		backup_move(id, "fail", command_error(outcome));
-		tell(tenant, "backup.fail", id, command_error(outcome));
+		backup_fail(id, command_error(outcome));
 		return;
 	}
 	evidence = backup_read_json(backup_path(tenant, id, ".json"));
 	gate_run(&backup_set_evidence, EXPECT_ONE, gate_uuid(id), gate_jsonb(evidence),
 			 gate_timestamptz(clock_now()));
-	backup_move(id, "succeed", NULL);
+	move(id, "succeed", NULL);
 	tell(tenant, "backup.succeed", id, NULL);
 }
 
@@ -368,7 +379,7 @@ backup_expire(const pg_uuid_t *id)
 	pg_uuid_t *tenant = row_uuid(rows, 0, 1);
 
 	if (strcmp(row_text(rows, 0, 0), "expiring") != 0)
-		backup_move(id, "expire", NULL);
+		move(id, "expire", NULL);
 	gate_run(&backup_set_job, EXPECT_ONE, gate_uuid(id),
 			 gate_uuid(backup_command("remove", id, tenant, backup_input(id, id, NULL))));
 }
@@ -391,7 +402,7 @@ static void
 removed(const pg_uuid_t *id, const JobTask *task, JobOutcome *outcome)
 {
 	if (outcome->error == NULL && strcmp(row_text(backup_get(id), 0, 0), "expiring") == 0)
-		backup_move(id, "remove", NULL);
+		move(id, "remove", NULL);
 }
 
 static void

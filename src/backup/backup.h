@@ -34,16 +34,14 @@ extern Jsonb *backup_input(const pg_uuid_t *backup, const pg_uuid_t *id, const J
 /* State, tenant, source and sha256 of a backup, locked; 42704. */
 extern GateRows *backup_get(const pg_uuid_t *id);
 
-/* Move a backup on; 55000 where it is not in a state for that. */
-extern void backup_move(const pg_uuid_t *id, const char *event, const char *error);
-
 /* A file that the command has left for this id: its path, and its content as JSON. */
 extern char *backup_path(const pg_uuid_t *tenant, const pg_uuid_t *id, const char *suffix);
 extern Jsonb *backup_read_json(const char *path);
 
-/* Ask for one, of a tenant that exists; and for the removal of its file. */
+/* Ask for one, of a tenant that exists; for the removal of its file; and give it up. */
 extern pg_uuid_t *backup_request(const pg_uuid_t *tenant);
 extern void backup_expire(const pg_uuid_t *id);
+extern void backup_fail(const pg_uuid_t *id, const char *error);
 
 /* Raise 55000 unless the state is that of one that can be restored. */
 extern void backup_require(const pg_uuid_t *id, const char *state);

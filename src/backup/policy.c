@@ -42,7 +42,10 @@ GATE_STATEMENT(policy_due,
 			   "    ORDER BY d.next_at, d.tenant_id LIMIT $2 FOR UPDATE OF d SKIP LOCKED)"
 			   " RETURNING p.tenant_id",
 			   TIMESTAMPTZOID, INT4OID);
-/* What is not to be kept, but never the last one that succeeded; and removals that went wrong. */
+/*
+ * What is not to be kept, but never the last one that succeeded of a tenant that is not purged;
+ * and removals that went wrong.
+ */
 GATE_STATEMENT(policy_expired,
 			   "SELECT b.id FROM ("
 			   "   SELECT b.id, b.tenant_id, b.state, b.expires_at, b.requested_at,"
@@ -50,7 +53,9 @@ GATE_STATEMENT(policy_expired,
 			   "                                        ORDER BY b.requested_at DESC, b.id DESC) AS n"
 			   "     FROM tenancy.backup b WHERE b.state = 'succeeded') b"
 			   "  LEFT JOIN tenancy.backup_policy p ON p.tenant_id = b.tenant_id"
-			   " WHERE b.n > 1 AND (b.expires_at <= $1 OR b.n > p.keep)"
+			   "  LEFT JOIN tenancy.tenant t ON t.id = b.tenant_id"
+			   " WHERE (b.n > 1 AND (b.expires_at <= $1 OR b.n > p.keep))"
+			   "    OR t.state IS NULL OR t.state = 'purged'"
 			   " UNION ALL"
 			   " SELECT b.id FROM tenancy.backup b WHERE b.state = 'expiring'"
 			   "    AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = b.job_id)"
@@ -119,7 +124,7 @@ maintain(void)
 	GateRows *expired;
 
 	for (int64 i = 0; i < lost->count; i++)
-		backup_move(row_uuid(lost, i, 0), "fail", "its job was given up; see tenancy.job");
+		backup_fail(row_uuid(lost, i, 0), "its job was given up; see tenancy.job");
 	restore_fail_lost();
 	due = gate_run(&policy_due, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
 	for (int64 i = 0; i < due->count; i++)

@@ -17,7 +17,7 @@ CREATE TABLE tenancy.backup (
     error           text,
     verified_at     timestamptz,
     verification    jsonb,
-    /* No foreign key to the tenant: a backup outlives it. */
+    /* No foreign key to the tenant: the row outlives it. */
     CONSTRAINT backup_pkey PRIMARY KEY (id),
     CONSTRAINT backup_state_check CHECK (state IN ('requested', 'running', 'succeeded', 'failed', 'expiring', 'expired')),
     CONSTRAINT backup_evidence_check CHECK (state <> 'succeeded' OR (evidence IS NOT NULL AND sha256 IS NOT NULL AND size_bytes > 0))
@@ -26,7 +26,7 @@ COMMENT ON TABLE tenancy.backup IS
 'Backups of tenants: a file each, <tenancy.backup_directory>/<tenant_id>/<id>.tar. Kept for ever: the row says when its file was removed.';
 COMMENT ON COLUMN tenancy.backup.expires_at IS 'when the file is to be removed; null for not by time';
 COMMENT ON COLUMN tenancy.backup.job_id IS 'of the command that was asked for last';
-COMMENT ON COLUMN tenancy.backup.source IS 'the tenant as it was: what a restored one is made from';
+COMMENT ON COLUMN tenancy.backup.source IS 'the tenant as it was: what a restored one is made from; null when the file is gone';
 COMMENT ON COLUMN tenancy.backup.evidence IS 'of each table the number of rows and a digest of them (BLAKE2b-128 of each line of COPY, added up), in the snapshot of the dump; the version of pg_dump';
 COMMENT ON COLUMN tenancy.backup.verification IS 'what the last drill found: the same, of a restored copy';
 CREATE INDEX backup_tenant_idx ON tenancy.backup (tenant_id, requested_at);

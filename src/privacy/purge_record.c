@@ -44,6 +44,8 @@ static const struct
 	const char *keep;
 	const char *why;
 } kept[] = {
+	{"backup", "true",
+	 "it says when the file was removed, which backup.maintain does within minutes of the purge"},
 	{"billing_account", HAS_INVOICES, DOCUMENT},
 	{"coupon_redemption",
 	 "EXISTS (SELECT FROM tenancy.invoice_discount d JOIN tenancy.invoice i ON i.id = d.invoice_id"
@@ -68,6 +70,7 @@ static const struct
 	{"payment_method",
 	 "EXISTS (SELECT FROM tenancy.payment p WHERE p.payment_method_id = x.id)", NEEDED},
 	{"refund", "true", BOOKS},
+	{"restoration", "true", "it says which backup the tenant was made from"},
 	{"revenue_recognition", "true", BOOKS},
 	{"subscription", HAS_INVOICES, NEEDED},
 	{"subscription_item", HAS_INVOICES, NEEDED},

@@ -240,6 +240,12 @@ sql "SELECT backup_remove('$evil')" > /dev/null
 wait_for 40 "SELECT state FROM tenancy.backup WHERE id = '$evil'" expired
 ok $? "one is removed"
 is "$(ls "$(dirname "$(archive "$evil")")" 2>/dev/null)" "" "with its directory"
+# a purge takes the files with it
+purged=$(sql "SELECT id FROM tenancy.tenant WHERE slug = 'globex'")
+sql "SELECT tenant_delete('globex', reason => 'test', grace => '0'); SELECT tenant_purge('globex')" > "$files/purge" 2>&1
+wait_for 60 "SELECT state FROM tenancy.backup WHERE id = '$globex'" expired
+ok $? "a purged tenant's backups are removed" || cat "$files/purge"
+is "$(ls "$files/backups/$purged" 2>/dev/null)$(sql "SELECT source FROM tenancy.backup WHERE id = '$globex'")" "" "files, and what the row said of the tenant"
 is "$(sql "SELECT keep FROM backup_policy_reset('acme')")" 1 "a policy is taken back"
 like "$(sql "SELECT backup_policy_reset('acme')")" 42704 "once"
 
