@@ -39,8 +39,8 @@
 #define START_KIND "retention.start"
 #define STEP_KIND "retention.step"
 
-/* Rows stay locked to the end of the transaction: half of what an application may wait. */
-#define STEP_US INT64CONST(50000)
+/* Rows stay locked to the end of the transaction: a third of the 100 ms that somebody may wait. */
+#define STEP_US INT64CONST(30000)
 
 /* Who does many jobs in one transaction leaves the next step to a later one. */
 #define PAUSE_US USECS_PER_SEC

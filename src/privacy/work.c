@@ -34,8 +34,8 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-/* Half of a statement's patience of 100 ms, with room for the commit. */
-#define TARGET_US INT64CONST(20000)
+/* A few make a step (retention.c). */
+#define TARGET_US INT64CONST(10000)
 #define LOCK_WAIT_MS 50
 #define FIRST_ROWS 200
 #define FIRST_BLOCKS 8
