@@ -31,6 +31,7 @@
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -94,6 +95,7 @@ typedef struct Run
 	bool is_dry;
 	bool is_step;
 	TimestampTz until; /* of a step */
+	bool is_waiting;   /* for a table that somebody has locked */
 	Cursor at;
 	ReturnSetInfo *told; /* NULL for jobs */
 } Run;
@@ -224,6 +226,20 @@ hash_so_far(const Run *run)
 		row_datum(gate_run(&log_hash, EXPECT_ONE, gate_uuid(run->at.log)), 0, 0));
 }
 
+/*
+ * The table is locked before anything is decided about it: who sets a hold has it locked until
+ * that is committed.  A step, which may hold rows of other tables, does not wait.
+ */
+static bool
+lock_table(Run *run, Oid relid)
+{
+	if (!run->is_step)
+		LockRelationOid(relid, RowExclusiveLock);
+	else if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		run->is_waiting = true;
+	return !run->is_waiting;
+}
+
 /* One table.  False: the time is up, and the cursor is in it. */
 static bool
 enforce_at(Run *run, const Policy *policy, const Target *target, Oid relid)
@@ -234,6 +250,8 @@ enforce_at(Run *run, const Policy *policy, const Target *target, Oid relid)
 	Work work;
 
 	run->at.relation = relation;
+	if (!run->is_dry && !lock_table(run, relid))
+		return false;
 	work_begin(&work, policy, target, relid);
 	if (run->is_dry)
 	{
@@ -497,7 +515,7 @@ perform_step(const JobTask *task)
 		return NULL;
 	cursor = cursor_to_json(&run.at);
 	/* In a transaction of ours a job is all there is; who does many must let go of the rows. */
-	enqueue(cursor, !is_our_worker());
+	enqueue(cursor, run.is_waiting || !is_our_worker());
 	return cursor;
 }
 
