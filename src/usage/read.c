@@ -26,18 +26,26 @@
 #define RANGES "unnest($1, $2, $3, $4, $5) AS q(ordinal, tenant_id, metric, starts, ends)"
 #define RANGE_TYPES                                                                                \
 	INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID
+/*
+ * One range after the other, each by index: joined, all ranges of a tenant and metric would meet
+ * all that the tenant has of it.
+ */
+#define EACH(query, name) " CROSS JOIN LATERAL (" query " OFFSET 0) " name
 /* Months may go over the end of the year. */
 #define MONTHS(first, last, also_first, also_last)                                                 \
 	"(e.month_of_year BETWEEN " first " AND " last " OR e.month_of_year BETWEEN " also_first       \
 	" AND " also_last ")"
 
 #define EVENT_COLUMNS "e.occurred_at, e.recorded_at, e.quantity, e.properties"
-GATE_LOOKUP(events_of_ranges,
-			"SELECT q.ordinal, " EVENT_COLUMNS "  FROM " RANGES
-			"  JOIN tenancy.usage_event e ON e.tenant_id = q.tenant_id AND e.metric = q.metric"
-			"   AND e.occurred_at >= q.starts AND e.occurred_at < q.ends"
-			" WHERE e.cancelled_at IS NULL AND " MONTHS("$6", "$7", "$8", "$9"),
-			RANGE_TYPES, INT2OID, INT2OID, INT2OID, INT2OID);
+GATE_LOOKUP(
+	events_of_ranges,
+	"SELECT q.ordinal, e.* FROM " RANGES EACH(
+		"SELECT " EVENT_COLUMNS
+		"  FROM tenancy.usage_event e WHERE e.tenant_id = q.tenant_id AND e.metric = q.metric"
+		"   AND e.occurred_at >= q.starts AND e.occurred_at < q.ends"
+		"   AND e.cancelled_at IS NULL AND " MONTHS("$6", "$7", "$8", "$9"),
+		"e"),
+	RANGE_TYPES, INT2OID, INT2OID, INT2OID, INT2OID);
 GATE_SCAN(events_of_time,
 		  "SELECT e.tenant_id, e.metric, " EVENT_COLUMNS "  FROM tenancy.usage_event e"
 		  " WHERE e.cancelled_at IS NULL AND e.occurred_at >= $1 AND e.occurred_at < $2"
@@ -47,20 +55,25 @@ GATE_SCAN(events_of_time,
 #define CELL_COLUMNS                                                                               \
 	"r.hour, r.group_values, r.value, r.count, r.sum, r.min, r.max, r.moment, r.latest,"           \
 	" r.latest_at, r.latest_recorded_at"
-GATE_LOOKUP(cells_of_ranges,
-			"SELECT q.ordinal, " CELL_COLUMNS "  FROM " RANGES
-			"  JOIN tenancy.usage_rollup r ON r.tenant_id = q.tenant_id AND r.metric = q.metric"
-			"   AND r.hour >= q.starts AND r.hour < q.ends",
-			RANGE_TYPES);
+GATE_LOOKUP(
+	cells_of_ranges,
+	"SELECT q.ordinal, c.* FROM " RANGES EACH(
+		"SELECT " CELL_COLUMNS
+		"  FROM tenancy.usage_rollup r WHERE r.tenant_id = q.tenant_id AND r.metric = q.metric"
+		"   AND r.hour >= q.starts AND r.hour < q.ends",
+		"c"),
+	RANGE_TYPES);
 GATE_SCAN(cells_of_time,
 		  "SELECT r.tenant_id, r.metric, " CELL_COLUMNS "  FROM tenancy.usage_rollup r"
 		  " WHERE r.hour >= $1 AND r.hour < $2",
 		  TIMESTAMPTZOID, TIMESTAMPTZOID);
 
 GATE_LOOKUP(hours_of_ranges,
-			"SELECT q.ordinal, u.hour, u.quantity FROM " RANGES
-			"  JOIN tenancy.usage_measurement u ON u.tenant_id = q.tenant_id"
-			"   AND u.metric = q.metric AND u.hour >= q.starts AND u.hour < q.ends",
+			"SELECT q.ordinal, u.* FROM " RANGES EACH(
+				"SELECT u.hour, u.quantity"
+				"  FROM tenancy.usage_measurement u WHERE u.tenant_id = q.tenant_id"
+				"   AND u.metric = q.metric AND u.hour >= q.starts AND u.hour < q.ends",
+				"u"),
 			RANGE_TYPES);
 
 /* The last point of each range, from the end of the index. */
