@@ -3,6 +3,8 @@
 #
 # The server runs under valgrind; one backend serves RUNS prepared point reads, another three times
 # as many: the difference is what the reads took, without connecting, planning and filling caches.
+# Also counted, and no part of the ratio: the read by a bound login, and within a transaction that has
+# entered a tenant, against a transaction of as many statements.
 # It is repeatable to a few parts in a thousand, on any machine.  Under valgrind a read takes a
 # millisecond, so CPU time is read for each of ours, as it is not in earnest.  The ratio is bare / ours.
 set -euo pipefail
@@ -16,6 +18,12 @@ structure="CREATE TABLE accounts AS SELECT g AS aid, 0 AS abalance, repeat('x', 
 	CREATE ROLE app LOGIN; GRANT SELECT ON accounts TO app"
 echo '\set aid random(1, 100000)
 SELECT abalance FROM accounts WHERE aid = :aid;' > "$bench_dir/select.sql"
+echo "\set aid random(1, 100000)
+BEGIN;
+SELECT 'acme';
+SELECT abalance FROM accounts WHERE aid = :aid;
+END;" > "$bench_dir/transaction.sql"
+sed "s/SELECT 'acme'/SELECT tenant_context_set('acme')/" "$bench_dir/transaction.sql" > "$bench_dir/entered.sql"
 
 server_data=
 stop_valgrind() {
@@ -61,11 +69,11 @@ as_owner() { # as_owner FILE COMMAND...
 }
 
 # What the backend of one client took for so many reads.
-instructions() { # instructions NAME ROLE READS
+instructions() { # instructions NAME ROLE SCRIPT READS
 	local home pid
 	home=$(cat "$bench_dir/$1/home")
 	rm -f "$home"/callgrind/*
-	on "$1" env PGUSER="$2" pgbench -n -M prepared --random-seed=1 -c 1 -t "$3" -f "$bench_dir/select.sql" app > /dev/null 2>&1
+	on "$1" env PGUSER="$2" pgbench -n -M prepared --random-seed=1 -c 1 -t "$4" -f "$bench_dir/$3.sql" app > /dev/null 2>&1
 	# The first file is pgbench's look at the server: the larger of both is the client's.
 	for _ in $(seq 100); do
 		pid=$(grep -h '^summary:' "$home"/callgrind/* 2>/dev/null | awk '$2 > m { m = $2 } END { print m }')
@@ -77,15 +85,15 @@ instructions() { # instructions NAME ROLE READS
 }
 
 # What the server does by the clock (statistics once a second) only adds: the least of a few.
-least() { # least NAME ROLE READS
+least() { # least NAME ROLE SCRIPT READS
 	local i
 	for ((i = 0; i < repeats; i++)); do instructions "$@"; done | sort -n | head -n 1
 }
 
-per_read() { # per_read NAME ROLE
+per_read() { # per_read NAME ROLE SCRIPT
 	local few many
-	few=$(least "$1" "$2" "$runs")
-	many=$(least "$1" "$2" $((3 * runs)))
+	few=$(least "$@" "$runs")
+	many=$(least "$@" $((3 * runs)))
 	echo $(((many - few) / (2 * runs)))
 }
 
@@ -100,25 +108,42 @@ for side in bare stats loaded; do
 done
 on stats psql -Xqc "CREATE EXTENSION pg_stat_statements"
 
-count() { # count NAME ROLE LABEL
-	local n
-	n=$(per_read "$1" "$2")
-	[ -n "${bare_count:-}" ] || bare_count=$n
-	awk -v n="$n" -v b="$bare_count" -v l="$3" 'BEGIN { printf "%-34s %7d instructions a read, %+.2f %%\n", l, n, 100 * (n / b - 1) }'
-	last_count=$n
+# A tenant with the same table, a login that is bound to it and one that enters it.
+on loaded psql -Xq >/dev/null <<'SQL'
+CREATE SCHEMA bank;
+CREATE TABLE bank.accounts (LIKE accounts INCLUDING ALL);
+SELECT template_create('bank', 'bank');
+SELECT slug FROM tenant_create('acme', template => 'bank');
+CREATE ROLE bound LOGIN NOINHERIT;
+SELECT tenant_login_bind('bound', 'acme');
+CREATE ROLE entering LOGIN IN ROLE tenancy_app;
+SELECT format('INSERT INTO %I.accounts SELECT * FROM public.accounts', schema_name) FROM tenancy.tenant \gexec
+VACUUM ANALYZE;
+SQL
+
+count() { # count NAME ROLE SCRIPT LABEL BASE: sets last_count
+	last_count=$(per_read "$1" "$2" "$3")
+	awk -v n="$last_count" -v b="${5:-$last_count}" -v l="$4" 'BEGIN { printf "%-40s %7d instructions, %+.2f %%\n", l, n, 100 * (n / b - 1) }'
 }
 start_valgrind bare
-count bare app "no library"
-count bare app "no library, again"
+count bare app select "a read, no library"
+bare_count=$last_count
+count bare app select "again" "$bare_count"
+count bare app transaction "a transaction of two, no library"
+bare_transaction=$last_count
 stop_valgrind
 start_valgrind stats
-count stats app "pg_stat_statements"
+count stats app select "a read, pg_stat_statements" "$bare_count"
 stop_valgrind
 start_valgrind loaded
 for level in off counters full; do
 	on loaded psql -Xqc "ALTER SYSTEM SET tenancy.metering = '$level'" -c "SELECT pg_reload_conf()" >/dev/null
 	sleep 1
-	count loaded app "pg_tenancy, metering = $level"
+	count loaded app select "a read, metering = $level" "$bare_count"
+	full_count=$last_count
+	count loaded bound select "the same by a bound login" "$bare_count"
 done
+count loaded app transaction "a transaction of two, metering = full" "$bare_transaction"
+count loaded entering entered "one that enters a tenant and reads" "$bare_transaction"
 stop_valgrind
-awk -v a="$bare_count" -v b="$last_count" 'BEGIN { printf "meter_instructions ratio=%.4f\n", a / b }'
+awk -v a="$bare_count" -v b="$full_count" 'BEGIN { printf "meter_instructions ratio=%.4f\n", a / b }'

@@ -6,6 +6,9 @@
 
 #include "postgres.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 /* The schema of our tables, and the role that owns them. */
 #define TENANCY_SCHEMA "tenancy"
 #define TENANCY_OWNER "tenancy_owner"
@@ -48,3 +51,5 @@ extern Oid extension_relation(const char *name);
 extern Oid extension_owner(void);
 
 extern void extension_init(void);
+
+#pragma GCC visibility pop

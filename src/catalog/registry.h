@@ -9,6 +9,9 @@
 
 #include "utils/uuid.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 typedef struct TenantEntry
 {
 	pg_uuid_t id;
@@ -85,3 +88,5 @@ extern uint64 registry_generation(void);
 extern uint64 registry_known_generation;
 
 extern void registry_init(void);
+
+#pragma GCC visibility pop

@@ -15,6 +15,9 @@
 #include "context/login.h"
 #include "utils/uuid.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 /* Has this transaction entered or touched a tenant?  Of context.c alone. */
 extern bool context_is_used;
 
@@ -112,3 +115,5 @@ extern void context_subtransaction_event(SubXactEvent event, SubTransactionId se
 
 /* In the postmaster, from _PG_init. */
 extern void context_init(void);
+
+#pragma GCC visibility pop

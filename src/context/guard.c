@@ -108,6 +108,23 @@ guard_check_relation(Oid relid, Oid role, bool raise_error)
 	return refusal == ALLOWED;
 }
 
+static pg_noinline bool
+check_entries(List *entries, bool raise_error)
+{
+	ListCell *cell;
+
+	foreach (cell, entries)
+	{
+		Oid relid = compat_touched_relid(lfirst(cell));
+
+		if (OidIsValid(relid) && !registry_is_free(relid) &&
+			!guard_check_relation(relid, compat_touched_as(lfirst(cell)), raise_error))
+			return false;
+	}
+	return true;
+}
+
+/* As a rule all are free: that is seen without a call. */
 bool
 guard_check_permissions(List *entries, bool raise_error)
 {
@@ -115,11 +132,10 @@ guard_check_permissions(List *entries, bool raise_error)
 
 	foreach (cell, entries)
 	{
-		TouchedRelation touched;
+		Oid relid = compat_touched_relid(lfirst(cell));
 
-		if (compat_touched_relation(lfirst(cell), &touched) && !registry_is_free(touched.relid) &&
-			!guard_check_relation(touched.relid, touched.check_as_user, raise_error))
-			return false;
+		if (OidIsValid(relid) && unlikely(!registry_is_free(relid)))
+			return check_entries(entries, raise_error);
 	}
 	return true;
 }

@@ -11,6 +11,9 @@
 #include "miscadmin.h"
 #include "utils/uuid.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 /*
  * The tenant that the login of this session is bound to, or NULL.  It is a function of
  * session_user alone, so that nothing the session does can change it.  Cheap enough for
@@ -72,3 +75,5 @@ extern bool login_has_own_catalog(void);
  * again only when the registry or a role has changed.  Needs a snapshot.
  */
 extern void login_require_usable(void);
+
+#pragma GCC visibility pop

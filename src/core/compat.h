@@ -73,31 +73,34 @@
  * Walk what a statement asks to touch: relation and the role that it is checked
  * as.  From 16 on those are the permission entries, before the range table.
  */
-typedef struct TouchedRelation
-{
-	Oid relid;
-	Oid check_as_user; /* the role whose rights count; never InvalidOid */
-} TouchedRelation;
-
-static inline bool
-compat_touched_relation(void *list_entry, TouchedRelation *touched)
+/* The relation; InvalidOid for what is none, or is not touched. */
+static inline Oid
+compat_touched_relid(const void *list_entry)
 {
 #if PG_VERSION_NUM >= 160000
-	RTEPermissionInfo *permission = list_entry;
+	const RTEPermissionInfo *permission = list_entry;
 
-	touched->relid = permission->relid;
-	touched->check_as_user = permission->checkAsUser;
+	return permission->relid;
 #else
-	RangeTblEntry *entry = list_entry;
+	const RangeTblEntry *entry = list_entry;
 
-	if (entry->rtekind != RTE_RELATION || entry->requiredPerms == 0)
-		return false;
-	touched->relid = entry->relid;
-	touched->check_as_user = entry->checkAsUser;
+	return entry->rtekind == RTE_RELATION && entry->requiredPerms != 0 ? entry->relid : InvalidOid;
 #endif
-	if (!OidIsValid(touched->check_as_user))
-		touched->check_as_user = GetUserId();
-	return true;
+}
+
+/* The role whose rights count; never InvalidOid. */
+static inline Oid
+compat_touched_as(const void *list_entry)
+{
+#if PG_VERSION_NUM >= 160000
+	const RTEPermissionInfo *permission = list_entry;
+	Oid role = permission->checkAsUser;
+#else
+	const RangeTblEntry *entry = list_entry;
+	Oid role = entry->checkAsUser;
+#endif
+
+	return OidIsValid(role) ? role : GetUserId();
 }
 
 #if PG_VERSION_NUM >= 160000

@@ -8,6 +8,9 @@
 
 #include "postgres.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 typedef enum MeteringLevel
 {
 	METERING_OFF,      /* nothing is counted */
@@ -30,11 +33,11 @@ typedef enum SuspendedAccess
 extern char *setting_allowed_functions; /* not parsed */
 extern char *setting_backup_directory;
 extern char *setting_base_domain;
-extern int setting_billing_grace;       /* seconds */
+extern int setting_billing_grace; /* seconds */
 extern char *setting_compatible_settings;
 extern char *setting_current_tenant; /* for show: the context is in C */
 extern char *setting_command_file;
-extern int setting_event_retention; /* seconds */
+extern int setting_event_retention;  /* seconds */
 extern int setting_health_max_delay; /* seconds */
 extern char *setting_http_database;
 extern char *setting_http_listen;
@@ -71,3 +74,5 @@ extern bool setting_workers;
 
 /* Define them all and reserve the prefix; in the postmaster, from _PG_init. */
 extern void settings_define(void);
+
+#pragma GCC visibility pop

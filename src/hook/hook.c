@@ -111,13 +111,9 @@ on_check_permissions(CHECK_PERMS_PARAMS)
 }
 
 /* What the executor does not ask.  What drops the extension may be any DROP. */
-static void
-on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
+static pg_noinline void
+look_at_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
 {
-	if (previous_object_access)
-		previous_object_access(access, class_id, object_id, sub_id, argument);
-	if (likely(access == OAT_FUNCTION_EXECUTE && context_is_plain()))
-		return;
 	switch (access)
 	{
 		case OAT_FUNCTION_EXECUTE:
@@ -163,6 +159,16 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_i
 		case OAT_POST_ALTER:
 			break;
 	}
+}
+
+/* Most are functions that the executor prepares to call. */
+static void
+on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
+{
+	if (unlikely(previous_object_access != NULL))
+		previous_object_access(access, class_id, object_id, sub_id, argument);
+	if (unlikely(access != OAT_FUNCTION_EXECUTE || !context_is_plain()))
+		look_at_access(access, class_id, object_id, sub_id, argument);
 }
 
 /* Every function that is not the server's own passes here before it is called, triggers too. */
@@ -245,7 +251,7 @@ is_client_query(const QueryDesc *query)
 }
 
 /* What a tenant's session is held to before a statement. */
-static void
+static pg_noinline void
 check_session(QueryDesc *query, int flags)
 {
 	login_require_usable();
@@ -269,10 +275,7 @@ on_executor_start(QueryDesc *query, int flags)
 	nesting_level++;
 	if (!context_is_plain())
 		check_session(query, flags);
-	if (previous_start)
-		previous_start(query, flags);
-	else
-		standard_ExecutorStart(query, flags);
+	previous_start(query, flags);
 	/* What is started has begun nothing yet. */
 	if (unlikely(explain_level > 0))
 		guard_check_explained(query);
@@ -301,22 +304,13 @@ end_watched(bool is_budgeted, bool is_adding, bool has_failed)
 		adding_translate_error();
 }
 
-static void
-run_executor(EXECUTOR_RUN_PARAMS)
-{
-	if (previous_run)
-		previous_run(EXECUTOR_RUN_ARGS);
-	else
-		standard_ExecutorRun(EXECUTOR_RUN_ARGS);
-}
-
 /* Under limits that it may pass while it runs. */
 static void
 run_executor_watched(bool is_budgeted, bool is_adding, EXECUTOR_RUN_PARAMS)
 {
 	PG_TRY();
 	{
-		run_executor(EXECUTOR_RUN_ARGS);
+		previous_run(EXECUTOR_RUN_ARGS);
 	}
 	PG_CATCH();
 	{
@@ -328,7 +322,7 @@ run_executor_watched(bool is_budgeted, bool is_adding, EXECUTOR_RUN_PARAMS)
 }
 
 /* A statement of a tenant's session: its CPU budget, and what SET has loosened meanwhile. */
-static void
+static pg_noinline void
 run_in_session(EXECUTOR_RUN_PARAMS)
 {
 	bool is_budgeted = nesting_level == 1 && cpu_begin();
@@ -337,20 +331,9 @@ run_in_session(EXECUTOR_RUN_PARAMS)
 	if (unlikely(is_budgeted || is_adding))
 		run_executor_watched(is_budgeted, is_adding, EXECUTOR_RUN_ARGS);
 	else
-		run_executor(EXECUTOR_RUN_ARGS);
+		previous_run(EXECUTOR_RUN_ARGS);
 	if (nesting_level == 1)
 		ceiling_enforce(true);
-}
-
-/* After the last bracket of a statement that the client sent. */
-static void
-note_rows(const QueryDesc *query)
-{
-	uint64 rows = query->estate->es_processed;
-
-	meter_own[METER_ROWS] += rows;
-	if (query->operation != CMD_SELECT)
-		meter_own[METER_ROWS_WRITTEN] += rows;
 }
 
 static void
@@ -362,38 +345,24 @@ on_executor_run(EXECUTOR_RUN_PARAMS)
 		meter_start_clock();
 	nesting_level++;
 	if (likely(context_is_plain()))
-		run_executor(EXECUTOR_RUN_ARGS);
+		previous_run(EXECUTOR_RUN_ARGS);
 	else
 		run_in_session(EXECUTOR_RUN_ARGS);
 	nesting_level--;
-	if (!is_metered)
-		return;
-	meter_stop_clock();
-	meter_note_memory(query);
-	if (!is_client_query(query))
-		return;
-	note_rows(query);
-	if (!has_more_to_do(query))
-		meter_note_latency();
+	if (is_metered)
+		meter_end_run(query, is_client_query(query), !has_more_to_do(query));
 }
 
 /* AFTER triggers, foreign key checks and the rest of writing WITH queries run here. */
-static void
-on_executor_finish(QueryDesc *query)
+static pg_noinline void
+finish_writing(QueryDesc *query)
 {
-	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
-	bool is_metered;
+	bool is_metered = nesting_level == 0 && meter_is_on();
 
-	if (!has_more_to_do(query))
-	{
-		next(query);
-		return;
-	}
-	is_metered = nesting_level == 0 && meter_is_on();
 	if (is_metered)
 		meter_start_clock();
 	nesting_level++;
-	next(query);
+	previous_finish(query);
 	nesting_level--;
 	if (!is_metered)
 		return;
@@ -403,15 +372,21 @@ on_executor_finish(QueryDesc *query)
 }
 
 static void
+on_executor_finish(QueryDesc *query)
+{
+	if (likely(!has_more_to_do(query)))
+		previous_finish(query);
+	else
+		finish_writing(query);
+}
+
+static void
 on_executor_end(QueryDesc *query)
 {
 	if (unlikely(query->estate->es_jit != NULL || query->estate->es_jit_worker_instr != NULL) &&
 		meter_is_on())
 		meter_note_jit(query);
-	if (previous_end)
-		previous_end(query);
-	else
-		standard_ExecutorEnd(query);
+	previous_end(query);
 }
 
 /* The rows that a utility statement reports: COPY, FETCH, EXECUTE, CREATE TABLE AS and others. */
@@ -618,12 +593,12 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
  * The first transaction of a session ends when it has connected: what is raised here is FATAL,
  * and the client hears that it may not.
  */
+static bool has_begun = false;
+
 static void
 begin_session(XactEvent event)
 {
-	static bool has_begun = false;
-
-	if (likely(has_begun) || event != XACT_EVENT_PRE_COMMIT)
+	if (has_begun || event != XACT_EVENT_PRE_COMMIT)
 		return;
 	has_begun = true;
 	if (MyBackendType != B_BACKEND)
@@ -633,13 +608,13 @@ begin_session(XactEvent event)
 	nesting_level--;
 }
 
-static void
-on_transaction(XactEvent event, void *argument)
+static pg_noinline void
+settle_transaction(XactEvent event)
 {
 	bool is_end;
 
 	begin_session(event);
-	if (likely(event == XACT_EVENT_PRE_COMMIT && !transaction_is_watched))
+	if (event == XACT_EVENT_PRE_COMMIT && !transaction_is_watched)
 		return;
 	is_end = event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE;
 	if (event == XACT_EVENT_ABORT)
@@ -648,7 +623,7 @@ on_transaction(XactEvent event, void *argument)
 	/* Metering asks whose transaction it was, so it comes before the context is cleared. */
 	if (is_end || IsParallelWorker())
 		meter_transaction_event(event);
-	if (likely(!transaction_is_watched && !IsParallelWorker()))
+	if (!transaction_is_watched && !IsParallelWorker())
 		return;
 	if (is_end)
 		transaction_is_watched = false;
@@ -663,6 +638,18 @@ on_transaction(XactEvent event, void *argument)
 	nesting_level++;
 	domain_transaction_event(event);
 	nesting_level--;
+}
+
+/* Most transactions have nothing to settle but what they used. */
+static void
+on_transaction(XactEvent event, void *argument)
+{
+	if (unlikely(transaction_is_watched || !has_begun || IsParallelWorker()))
+		settle_transaction(event);
+	else if (event == XACT_EVENT_COMMIT)
+		meter_transaction_event(event);
+	else if (event != XACT_EVENT_PRE_COMMIT)
+		settle_transaction(event);
 }
 
 /* A subtransaction begins at this level, and an error that it catches leads back to it. */
@@ -718,6 +705,15 @@ hooks_install(void)
 	TAKE(ExecutorFinish_hook, previous_finish, on_executor_finish);
 	TAKE(ExecutorEnd_hook, previous_end, on_executor_end);
 	TAKE(post_parse_analyze_hook, previous_analyze, on_analyze);
+	/* Nobody before us: the server itself, without a question each time. */
+	if (previous_start == NULL)
+		previous_start = standard_ExecutorStart;
+	if (previous_run == NULL)
+		previous_run = standard_ExecutorRun;
+	if (previous_finish == NULL)
+		previous_finish = standard_ExecutorFinish;
+	if (previous_end == NULL)
+		previous_end = standard_ExecutorEnd;
 	RegisterXactCallback(on_transaction, NULL);
 	RegisterSubXactCallback(on_subtransaction, NULL);
 }

@@ -171,15 +171,22 @@ meter_start_clock(void)
 	started_ns = read_clock_ns();
 }
 
+static inline void
+stop_clock(void)
+{
+	uint64 now = read_clock_ns();
+	uint64 passed_ns = now - started_ns;
+
+	is_running = false;
+	elapsed_ns += passed_ns;
+	statement_ns += passed_ns;
+	last_stop_ns = now;
+}
+
 void
 meter_stop_clock(void)
 {
-	uint64 now = read_clock_ns();
-
-	is_running = false;
-	elapsed_ns += now - started_ns;
-	statement_ns += now - started_ns;
-	last_stop_ns = now;
+	stop_clock();
 }
 
 void
@@ -222,14 +229,6 @@ meter_end_utility(bool copies_in)
 			MyBEEntry->st_progress_param[PROGRESS_COPY_BYTES_PROCESSED];
 }
 
-void
-meter_note_memory(const QueryDesc *query)
-{
-	if (statement_ns >= MEMORY_READING_NS)
-		memory_peak =
-			Max(memory_peak, MemoryContextMemAllocated(query->estate->es_query_cxt, true));
-}
-
 static void
 add_jit(const JitInstrumentation *instrumentation)
 {
@@ -259,17 +258,51 @@ attributed(void)
 	return tenant != NULL ? tenant : &no_tenant;
 }
 
+/* A long transaction: whose it is so far. */
+static pg_noinline void
+publish_latencies(void)
+{
+	meter_slot_publish_latencies(attributed(), latencies, latency_count);
+	latency_count = 0;
+}
+
+static inline void
+note_latency(void)
+{
+	if (unlikely(latency_count == PENDING_LATENCIES))
+		publish_latencies();
+	latencies[latency_count++] = latency_bucket(statement_ns / 1000);
+	statement_ns = 0;
+}
+
 void
 meter_note_latency(void)
 {
-	if (latency_count == PENDING_LATENCIES)
-	{
-		/* A long transaction: whose it is so far. */
-		meter_slot_publish_latencies(attributed(), latencies, latency_count);
-		latency_count = 0;
-	}
-	latencies[latency_count++] = latency_bucket(statement_ns / 1000);
-	statement_ns = 0;
+	note_latency();
+}
+
+/* Still running, after a bracket: what memory has it? */
+static pg_noinline void
+read_memory(const QueryDesc *query)
+{
+	memory_peak = Max(memory_peak, MemoryContextMemAllocated(query->estate->es_query_cxt, true));
+}
+
+void
+meter_end_run(const QueryDesc *query, bool is_client, bool is_last)
+{
+	uint64 rows = query->estate->es_processed;
+
+	stop_clock();
+	if (unlikely(statement_ns >= MEMORY_READING_NS))
+		read_memory(query);
+	if (!is_client)
+		return;
+	meter_own[METER_ROWS] += rows;
+	if (query->operation != CMD_SELECT)
+		meter_own[METER_ROWS_WRITTEN] += rows;
+	if (is_last)
+		note_latency();
 }
 
 /* A function that the planner evaluates may plan again, within; an error leaves the flag. */
@@ -370,15 +403,15 @@ settle_parallel_worker(void)
 	meter_entry_add(&delta);
 }
 
-void
-meter_transaction_event(XactEvent event)
+static pg_noinline void
+note_transaction_event(XactEvent event)
 {
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			if (likely(meter_is_open))
+			if (meter_is_open)
 				end_transaction(event);
 			else
 			{
@@ -399,6 +432,15 @@ meter_transaction_event(XactEvent event)
 		case XACT_EVENT_PARALLEL_COMMIT:
 			break;
 	}
+}
+
+void
+meter_transaction_event(XactEvent event)
+{
+	if (likely(event == XACT_EVENT_COMMIT && meter_is_open))
+		end_transaction(event);
+	else
+		note_transaction_event(event);
 }
 
 void

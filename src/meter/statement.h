@@ -15,6 +15,9 @@
 #include "parser/parse_node.h"
 #include "tcop/pquery.h"
 
+/* Nobody outside of the library has them: their addresses need not be looked up. */
+#pragma GCC visibility push(hidden)
+
 /*
  * The hot path (statement.c): the hook floor says what happens at nesting level 0.
  *
@@ -70,8 +73,11 @@ extern void meter_stop_clock(void);
 /* The statement of the client is done, after all its brackets: a latency. */
 extern void meter_note_latency(void);
 
-/* Still running, after a bracket: what memory has it? */
-extern void meter_note_memory(const QueryDesc *query);
+/*
+ * The clock stops after a run of a query; is it a statement of the client, whose rows count, and
+ * was that all of it?
+ */
+extern void meter_end_run(const QueryDesc *query, bool is_client, bool is_last);
 
 /* What the server compiled for a query that ends, at any level. */
 extern void meter_note_jit(const QueryDesc *query);
@@ -89,3 +95,5 @@ extern void meter_transaction_event(XactEvent event);
 extern void meter_note_parse(const ParseState *state);
 extern void meter_note_statement_text(void);
 extern uint64 meter_parameter_bytes(ParamListInfo parameters);
+
+#pragma GCC visibility pop

@@ -92,12 +92,12 @@ value_bytes(const ParamExternData *parameter)
 
 	if (parameter->isnull)
 		return 0;
-	if (likely(parameter->ptype == INT4OID))
-		return sizeof(int32);
 	switch (parameter->ptype)
 	{
 		case BOOLOID:
 			return 1;
+		case INT4OID:
+			return sizeof(int32);
 		case INT8OID:
 		case FLOAT8OID:
 		case TIMESTAMPTZOID:
@@ -122,17 +122,27 @@ value_bytes(const ParamExternData *parameter)
 						: strlen(DatumGetCString(parameter->value));
 }
 
+static pg_noinline uint64
+parameter_bytes(ParamListInfo parameters)
+{
+	uint64 sum = 0;
+
+	for (int i = 0; i < parameters->numParams; i++)
+		sum += LENGTH_WORD + value_bytes(&parameters->params[i]);
+	return sum;
+}
+
 /* Not of lists that are filled by a function: those of PL/pgSQL, which nobody has sent. */
 uint64
 meter_parameter_bytes(ParamListInfo parameters)
 {
-	uint64 sum = 0;
-
 	if (parameters->paramFetch != NULL)
 		return 0;
+	/* Keys, as a rule: what is added up without looking at types any further. */
 	for (int i = 0; i < parameters->numParams; i++)
-		sum += LENGTH_WORD + value_bytes(&parameters->params[i]);
-	return sum;
+		if (parameters->params[i].ptype != INT4OID || parameters->params[i].isnull)
+			return parameter_bytes(parameters);
+	return (uint64) parameters->numParams * (LENGTH_WORD + sizeof(int32));
 }
 
 void
