@@ -102,6 +102,9 @@ credit_unused(Batch *batch, Contract *contract, const BilledLine *line)
 		return;
 	part.whole =
 		proration_length(line->period_start, line->period_end, pricing->proration_unit, zone);
+	/* Less than a day, where days count, costs nothing. */
+	if (numeric_is_zero(part.whole))
+		return;
 	credited = numeric_plus(credited, line->noted_after);
 	kept = numeric_positive_part(numeric_minus(
 		money_round(prorate(line->net, &part), pricing->exponent), line->noted_after));

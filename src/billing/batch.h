@@ -249,6 +249,21 @@ extern void contract_plan_ahead(Batch *batch, Contract *contract);
 /* The bill that the lines of a contract go on. */
 extern Bill *batch_bill(Batch *batch, Contract *contract);
 
+/* A metered charge whose usage is to be read, for a part of a whole period. */
+typedef struct UsageWanted
+{
+	const Contract *contract;
+	const Charge *charge;
+	const Pricing *pricing;
+	TimestampTz from;
+	TimestampTz to;
+	TimestampTz full_start;
+	TimestampTz full_end;
+	ChargeUsage *usage; /* to be filled */
+} UsageWanted;
+
+extern void usage_read(UsageWanted *wanted, int count);
+
 /* Lines of charges in arrears and of usage, for the open period of each that closes. */
 extern void charge_arrears(Batch *batch);
 

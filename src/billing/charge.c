@@ -7,35 +7,17 @@
  * when it occurred; a change of seats does not begin its tiers and included quantities anew, a
  * change of plan does.
  *
- * First all charges are listed, then all of their usage is read by one statement, then they are
- * rated.
+ * First all charges are listed, then all of their usage is read at once, then they are rated.
  */
 #include "postgres.h"
 
 #include "billing/batch.h"
-#include "catalog/column.h"
-#include "catalog/gate.h"
 #include "core/id.h"
 #include "core/money.h"
 #include "usage/prune.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-
-GATE_STATEMENT(batch_usage,
-			   "SELECT q.ordinal, q.quantity FROM tenancy.usage_quantities($1, $2, $3, $4) q",
-			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
-/* For prices of transactions: each of them, in order. */
-GATE_STATEMENT(batch_transactions,
-			   "SELECT u.ordinal, e.quantity"
-			   "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-			   "                  pg_catalog.unnest($3), pg_catalog.unnest($4))"
-			   "           WITH ORDINALITY AS u(tenant_id, metric, from_time, to_time, ordinal)"
-			   "  JOIN tenancy.usage_observation e"
-			   "    ON e.tenant_id = u.tenant_id AND e.metric = u.metric"
-			   "   AND e.occurred_at >= u.from_time AND e.occurred_at < u.to_time"
-			   " ORDER BY u.ordinal, e.occurred_at, e.recorded_at, e.quantity",
-			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
 
 /* A charge to be rated, for a part of a period. */
 typedef struct Task
@@ -48,46 +30,9 @@ typedef struct Task
 	TimestampTz to;
 	bool is_part;
 	ProrationPart part;
-	int question; /* of usage, from 0; -1 for none */
-	int transactions;
 	int group;
 	ChargeUsage usage;
 } Task;
-
-typedef struct Questions
-{
-	Column tenants;
-	Column metrics;
-	Column from_times;
-	Column to_times;
-} Questions;
-
-static void
-questions_begin(Questions *questions)
-{
-	column_begin(&questions->tenants, UUIDOID);
-	column_begin(&questions->metrics, TEXTOID);
-	column_begin(&questions->from_times, TIMESTAMPTZOID);
-	column_begin(&questions->to_times, TIMESTAMPTZOID);
-}
-
-static int
-ask(Questions *questions, const Task *task)
-{
-	column_add(&questions->tenants, gate_uuid(&task->contract->subscription.tenant));
-	column_add(&questions->metrics, gate_text(task->charge->metric));
-	column_add(&questions->from_times, gate_timestamptz(task->from));
-	column_add(&questions->to_times, gate_timestamptz(task->to));
-	return questions->tenants.count - 1;
-}
-
-static GateRows *
-answers(GateStatement *statement, const Questions *questions)
-{
-	return gate_run(statement, EXPECT_ANY, column_array(&questions->tenants),
-					column_array(&questions->metrics), column_array(&questions->from_times),
-					column_array(&questions->to_times));
-}
 
 static bool
 is_in_trial(const Contract *contract)
@@ -113,8 +58,6 @@ typedef struct TaskList
 	Task *tasks;
 	int count;
 	int capacity;
-	Questions usage;
-	Questions transactions;
 } TaskList;
 
 static Task *
@@ -148,8 +91,7 @@ list_recurring(TaskList *list, const Task *segment, bool is_first)
 		task = add_task(list, segment);
 		task->charge = charge;
 		task->usage.quantity = charge->is_per_seat ? segment->item->quantity : numeric_from_int(1);
-		if (charge->is_prorated && pricing->proration_unit != PRORATE_NONE)
-			set_part(task);
+		set_part(task);
 	}
 }
 
@@ -167,12 +109,7 @@ list_metered(TaskList *list, const Task *stretch)
 			continue;
 		task = add_task(list, stretch);
 		task->charge = charge;
-		if (charge->is_prorated)
-			set_part(task);
-		if (charge->model == MODEL_PERCENTAGE)
-			task->transactions = ask(&list->transactions, task);
-		else
-			task->question = ask(&list->usage, task);
+		set_part(task);
 	}
 }
 
@@ -199,9 +136,7 @@ list_contract(Batch *batch, TaskList *list, Contract *contract)
 		Task segment = {.contract = contract,
 						.item = item,
 						.from = Max(item->starts_at, subscription->period_start),
-						.to = Min(item->ends_at, contract->closes_at),
-						.question = -1,
-						.transactions = -1};
+						.to = Min(item->ends_at, contract->closes_at)};
 		bool is_first;
 
 		if (segment.from >= segment.to)
@@ -229,50 +164,24 @@ list_contract(Batch *batch, TaskList *list, Contract *contract)
 static void
 read_usage(TaskList *list)
 {
-	GateRows *rows;
-	Numeric *quantities;
-	int64 row = 0;
+	UsageWanted *wanted = palloc(sizeof(UsageWanted) * Max(list->count, 1));
+	int count = 0;
 
-	if (list->usage.tenants.count > 0)
-	{
-		quantities = palloc0(sizeof(Numeric) * list->usage.tenants.count);
-		rows = answers(&batch_usage, &list->usage);
-		for (int64 i = 0; i < rows->count; i++)
-			quantities[row_int32(rows, i, 0) - 1] = row_numeric(rows, i, 1);
-		for (int i = 0; i < list->count; i++)
-		{
-			if (list->tasks[i].question >= 0)
-				list->tasks[i].usage.quantity = quantities[list->tasks[i].question];
-		}
-	}
-	if (list->transactions.tenants.count == 0)
-		return;
-	usage_require_events(
-		column_array(&list->transactions.tenants), column_array(&list->transactions.metrics),
-		column_array(&list->transactions.from_times), column_array(&list->transactions.to_times));
-	rows = answers(&batch_transactions, &list->transactions);
 	for (int i = 0; i < list->count; i++)
 	{
 		Task *task = &list->tasks[i];
-		Numeric *values;
-		int count = 0;
 
-		if (task->transactions < 0)
-			continue;
-		while (row + count < rows->count &&
-			   row_int64(rows, row + count, 0) == task->transactions + 1)
-			count++;
-		values = palloc(sizeof(Numeric) * Max(count, 1));
-		task->usage.quantity = numeric_from_int(0);
-		for (int j = 0; j < count; j++)
-		{
-			values[j] = row_numeric(rows, row + j, 1);
-			task->usage.quantity = numeric_plus(task->usage.quantity, values[j]);
-		}
-		task->usage.values = values;
-		task->usage.value_count = count;
-		row += count;
+		if (task->charge->metric != NULL)
+			wanted[count++] = (UsageWanted){.contract = task->contract,
+											.charge = task->charge,
+											.pricing = task->priced->pricing,
+											.from = task->from,
+											.to = task->to,
+											.full_start = task->contract->full_start,
+											.full_end = task->contract->full_end,
+											.usage = &task->usage};
 	}
+	usage_read(wanted, count);
 }
 
 BillLine *
@@ -324,9 +233,9 @@ add_maximum(Bill *bill, const Task *task, const char *charge, Numeric maximum,
 
 	limit->group = task->group;
 	limit->charge = charge;
-	limit->maximum =
-		task->is_part ? money_round(prorate(maximum, &task->part), task->priced->pricing->exponent)
-					  : maximum;
+	limit->maximum = task->is_part ? money_ratio(numeric_times(maximum, task->part.part),
+												 task->part.whole, task->priced->pricing->exponent)
+								   : maximum;
 	limit->description = description;
 	bill->maximums = lappend(bill->maximums, limit);
 }
@@ -421,8 +330,6 @@ charge_arrears(Batch *batch)
 	TaskList list = {.capacity = 256};
 
 	list.tasks = palloc(sizeof(Task) * list.capacity);
-	questions_begin(&list.usage);
-	questions_begin(&list.transactions);
 	for (int i = 0; i < batch->contract_count; i++)
 	{
 		if (batch->contracts[i].closes)

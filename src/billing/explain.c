@@ -102,6 +102,13 @@ append_steps(StringInfo text, const Explanation *explanation, const GateRows *ro
 						 row_text(rows, row, 5));
 	if (charge == NULL)
 		return;
+	if (json_bool(trace, "by_changes", false))
+	{
+		appendStringInfo(text, " on average; plan \"%s\" prices each change of the level for the part "
+							   "of the period that was left: %s units in all",
+						 plan, numeric_text(row_numeric(rows, row, 6)));
+		return;
+	}
 	if (charge->model == MODEL_PERCENTAGE)
 	{
 		appendStringInfo(text, "; %s %% of each transaction, and what else plan \"%s\" says",
@@ -140,6 +147,13 @@ explain_line(const Explanation *explanation, const GateRows *rows, int64 row)
 						 or_text(json_numeric(trace, "whole"), "0"),
 						 json_text(trace, "proration_unit"),
 						 or_text(json_numeric(trace, "credited_before"), "0"));
+	else if (strcmp(kind, "late") == 0 && row_is_null(rows, row, 4))
+		appendStringInfo(&text,
+						 "at least %s was agreed, %s is known now to count towards it, and %s was "
+						 "billed for what was missing",
+						 or_text(json_numeric(trace, "minimum"), "0"),
+						 or_text(json_numeric(trace, "counted"), "0"),
+						 or_text(json_numeric(trace, "billed"), "0"));
 	else if (strcmp(kind, "late") == 0)
 		appendStringInfo(&text,
 						 "%s of metric \"%s\" are known now for this period, which cost %s, and %s "

@@ -3,7 +3,8 @@
  *		Usage that came after the invoice of its period.
  *
  * An invoice never changes.  What its period would cost with all that is known now, less what
- * was billed for it, goes on the next invoice as a line of the original period.
+ * was billed for it, goes on the next invoice as a line of the original period: charge by charge, and
+ * then what the minimum of the whole plan comes to with that.
  *
  * Which periods to look at: those of invoices whose usage was read before an event of theirs was
  * visible.  An invoice keeps the start of the oldest transaction that ran when its usage was
@@ -83,27 +84,34 @@ GATE_STATEMENT(late_items,
 			   "       unnest(g.times) AS r(r)"
 			   " ORDER BY g.n, g.line, 6",
 			   UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
-/* What a charge, and its whole plan, was billed for a part of a period; and after discounts. */
+/*
+ * What a charge, and its whole plan, was billed for a part of a period; and after discounts.  Then
+ * what counts towards the minimum of the plan, and what was missing to it.
+ */
 GATE_STATEMENT(
 	late_billed,
 	"SELECT u.n, coalesce(pg_catalog.sum(l.amount) FILTER (WHERE l.charge = u.charge), 0),"
 	"       coalesce(pg_catalog.sum(l.amount - l.discount) FILTER (WHERE l.charge = u.charge), 0),"
-	"       coalesce(pg_catalog.sum(l.amount - l.discount), 0)"
+	"       coalesce(pg_catalog.sum(l.amount - l.discount)"
+	"                    FILTER (WHERE l.kind NOT IN ('advance', 'credit')), 0),"
+	"       coalesce(pg_catalog.sum(CASE WHEN l.kind IN ('advance', 'credit')"
+	"                                    THEN l.amount - l.discount ELSE l.amount END)"
+	"                    FILTER (WHERE l.charge IS NOT NULL), 0),"
+	"       coalesce(pg_catalog.sum(l.amount) FILTER (WHERE l.charge IS NULL), 0)"
 	"  FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
 	"      WITH ORDINALITY AS u(tenant_id, subscription_id, item_line, charge, from_time, to_time, "
 	"n)"
 	"  LEFT JOIN (tenancy.invoice i JOIN tenancy.invoice_line l ON l.invoice_id = i.id)"
 	"    ON i.tenant_id = u.tenant_id AND " INVOICE_STANDS("i")
 	"   AND l.subscription_id = u.subscription_id AND l.item_line = u.item_line"
-	"   AND l.kind IN ('late', 'minimum', 'recurring', 'usage')"
-	"   AND l.period_start >= u.from_time AND l.period_end <= u.to_time"
+	"   AND CASE WHEN l.kind IN ('advance', 'credit')"
+	"            THEN l.period_start < u.to_time AND l.period_end > u.from_time"
+	"            WHEN l.kind IN ('late', 'minimum', 'recurring', 'usage')"
+	"            THEN l.period_start >= u.from_time AND l.period_end <= u.to_time"
+	"            ELSE false END"
 	" GROUP BY u.n ORDER BY u.n",
 	UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
 	TIMESTAMPTZARRAYOID);
-GATE_STATEMENT(late_quantities,
-			   "SELECT q.ordinal, q.quantity FROM tenancy.usage_quantities($1, $2, $3, $4) q"
-			   " ORDER BY q.ordinal",
-			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
 
 /* Usage that is recorded this soon is no exception: see tenancy.usage_late. */
 #define SOON (10 * USECS_PER_MINUTE)
@@ -117,15 +125,28 @@ typedef struct LatePeriod
 	TimestampTz end;
 } LatePeriod;
 
-/* A charge of such a period. */
-typedef struct LateCharge
+/* A plan at a price that was in force in such a period, whatever the metrics. */
+typedef struct LateStretch
 {
-	const LatePeriod *period;
+	Contract *contract;
 	SubscriptionItem item;
 	const PricedPlan *priced;
-	const Charge *charge;
 	TimestampTz from;
 	TimestampTz to;
+	TimestampTz full_start; /* of the whole period that its period is part of */
+	TimestampTz full_end;
+	ProrationPart part;
+	bool is_part;
+	bool is_trial;
+	Numeric amount; /* that came late */
+} LateStretch;
+
+/* A charge of it. */
+typedef struct LateCharge
+{
+	LateStretch *stretch;
+	const Charge *charge;
+	ChargeUsage usage;
 } LateCharge;
 
 /* The period that a time lies in, by the anchor, where no invoice tells. */
@@ -146,6 +167,28 @@ find_period(LatePeriod *period, TimestampTz at)
 									subscription->time_zone);
 	period->start = Max(period->start, Max(subscription->starts_at, subscription->trial_ends_at));
 	period->end = Min(period->end, subscription->period_start);
+}
+
+/* As a first period may begin within a whole one; one of another length is whole by itself. */
+static void
+find_full_period(const LatePeriod *period, const Pricing *pricing, TimestampTz *full_start,
+				 TimestampTz *full_end)
+{
+	const Subscription *subscription = &period->contract->subscription;
+	TimestampTz end;
+	int32 number;
+
+	*full_start = period->start;
+	*full_end = period->end;
+	if (period->start < subscription->trial_ends_at ||
+		strcmp(pricing->period_name, subscription->period_name) != 0)
+		return;
+	subscription_period_at(subscription, period->start, &number, &end);
+	if (end < period->end)
+		return;
+	*full_start = period_boundary(subscription->anchor, number, subscription->period,
+								  subscription->time_zone);
+	*full_end = end;
 }
 
 static bool
@@ -255,8 +298,44 @@ list_periods(Batch *batch)
 	return periods;
 }
 
+/* The stretch that a row of late_items is about; several metrics may have come late in it. */
+static LateStretch *
+find_stretch(List **stretches, const LatePeriod *period, const GateRows *rows, int64 row,
+			 const PricedPlan *priced)
+{
+	const Subscription *subscription = &period->contract->subscription;
+	LateStretch found = {
+		.contract = period->contract,
+		.item = {.line = *row_uuid(rows, row, 1), .is_addon = row_bool(rows, row, 2)},
+		.priced = priced,
+		.from = row_timestamptz(rows, row, 5),
+		.to = row_timestamptz(rows, row, 6),
+		.is_trial = period->start < subscription->trial_ends_at,
+		.amount = numeric_zero(),
+	};
+	LateStretch *stretch;
+	ListCell *cell;
+
+	foreach (cell, *stretches)
+	{
+		stretch = lfirst(cell);
+		if (stretch->contract == found.contract && stretch->priced == found.priced &&
+			stretch->from == found.from && stretch->to == found.to &&
+			id_equal(&stretch->item.line, &found.item.line))
+			return stretch;
+	}
+	find_full_period(period, priced->pricing, &found.full_start, &found.full_end);
+	found.part = proration_part(found.from, found.to, found.full_start, found.full_end,
+								priced->pricing->proration_unit, subscription->time_zone);
+	found.is_part = numeric_compare(found.part.part, found.part.whole) != 0;
+	stretch = palloc(sizeof(LateStretch));
+	*stretch = found;
+	*stretches = lappend(*stretches, stretch);
+	return stretch;
+}
+
 static LateCharge *
-list_charges(Batch *batch, List *periods, int *count)
+list_charges(Batch *batch, List *periods, List **stretches, int *count)
 {
 	Column subscriptions;
 	Column starts;
@@ -287,30 +366,22 @@ list_charges(Batch *batch, List *periods, int *count)
 		const PricedPlan *priced =
 			price_cache_get(batch->prices, row_text(rows, i, 3), row_int32(rows, i, 4),
 							period->contract->subscription.currency);
+		LateStretch *stretch = find_stretch(stretches, period, rows, i, priced);
 
-		if (period->start < period->contract->subscription.trial_ends_at &&
-			priced->pricing->trial_usage_is_free)
+		if (stretch->is_trial && priced->pricing->trial_usage_is_free)
 			continue;
 		for (int j = 0; j < priced->pricing->charge_count; j++)
 		{
 			const Charge *charge = &priced->pricing->charges[j];
 
-			/* The values of transactions are not read again: see doc/limits.md. */
-			if (charge->metric == NULL || strcmp(charge->metric, period->metric) != 0 ||
-				charge->model == MODEL_PERCENTAGE)
+			if (charge->metric == NULL || strcmp(charge->metric, period->metric) != 0)
 				continue;
 			if (*count == capacity)
 			{
 				capacity *= 2;
 				charges = repalloc(charges, sizeof(LateCharge) * capacity);
 			}
-			charges[(*count)++] = (LateCharge){
-				.period = period,
-				.item = {.line = *row_uuid(rows, i, 1), .is_addon = row_bool(rows, i, 2)},
-				.priced = priced,
-				.charge = charge,
-				.from = row_timestamptz(rows, i, 5),
-				.to = row_timestamptz(rows, i, 6)};
+			charges[(*count)++] = (LateCharge){.stretch = stretch, .charge = charge};
 		}
 	}
 	return charges;
@@ -318,39 +389,56 @@ list_charges(Batch *batch, List *periods, int *count)
 
 /* At most what is left to an agreed maximum. */
 static Numeric
-within(Numeric amount, Numeric maximum, Numeric billed)
+within(Numeric amount, const LateStretch *stretch, Numeric maximum, Numeric billed)
 {
 	Numeric room;
 
 	if (maximum == NULL)
 		return amount;
+	if (stretch->is_part)
+		maximum = money_ratio(numeric_times(maximum, stretch->part.part), stretch->part.whole,
+							  stretch->priced->pricing->exponent);
 	room = numeric_positive_part(numeric_minus(maximum, billed));
 	return numeric_compare(amount, room) > 0 ? room : amount;
 }
 
-static void
-bill_late(Batch *batch, const LateCharge *late, Numeric used, const GateRows *billed, int64 row)
+static BillLine *
+add_line(Batch *batch, LateStretch *stretch, const RatedLine *rated, Numeric amount)
 {
-	Contract *contract = late->period->contract;
-	const Pricing *pricing = late->priced->pricing;
-	ProrationPart part =
-		proration_part(late->from, late->to, late->period->start, late->period->end,
-					   pricing->proration_unit, contract->subscription.time_zone);
-	bool is_part = late->charge->is_prorated && numeric_compare(part.part, part.whole) != 0;
-	ChargeUsage usage = {.quantity = used};
+	Contract *contract = stretch->contract;
+	BillLine *line =
+		bill_line_rated(batch, contract, &stretch->item, stretch->priced, rated, "late");
+
+	line->amount = money_round(amount, stretch->priced->pricing->exponent);
+	line->exact = line->amount;
+	line->period_start = stretch->from;
+	line->period_end = stretch->to;
+	stretch->amount = numeric_plus(stretch->amount, line->amount);
+	bill_add(batch_bill(batch, contract), line);
+	return line;
+}
+
+static void
+bill_late(Batch *batch, const LateCharge *late, const GateRows *billed, int64 row)
+{
+	LateStretch *stretch = late->stretch;
+	const Pricing *pricing = stretch->priced->pricing;
 	RatedLine rated[CHARGE_MAX_LINES];
 	Numeric before = row_numeric(billed, row, 1);
+	Numeric used = late->usage.quantity;
 	Numeric cost = numeric_from_int(0);
 	Numeric amount;
 	BillLine *line;
 	JsonBuilder trace;
-	int count = charge_rate(late->charge, pricing->exponent, &usage, is_part ? &part : NULL, rated);
+	int count = charge_rate(late->charge, pricing->exponent, &late->usage,
+							stretch->is_part ? &stretch->part : NULL, rated);
 
 	for (int i = 0; i < count; i++)
 		cost = numeric_plus(cost, rated[i].amount);
-	amount =
-		within(numeric_minus(cost, before), late->charge->maximum, row_numeric(billed, row, 2));
-	amount = within(amount, pricing->maximum, row_numeric(billed, row, 3));
+	amount = within(numeric_minus(cost, before), stretch, late->charge->maximum,
+					row_numeric(billed, row, 2));
+	amount = within(amount, stretch, pricing->maximum,
+					numeric_plus(row_numeric(billed, row, 3), stretch->amount));
 	if (numeric_is_zero(amount))
 		return;
 	if (count == 0)
@@ -359,61 +447,116 @@ bill_late(Batch *batch, const LateCharge *late, Numeric used, const GateRows *bi
 							   .metric = late->charge->metric,
 							   .unit = late->charge->unit,
 							   .used = used};
-	line = bill_line_rated(batch, contract, &late->item, late->priced, &rated[0], "late");
+	line = add_line(batch, stretch, &rated[0], amount);
 	line->quantity = used;
 	line->unit_price = NULL;
-	line->amount = money_round(amount, pricing->exponent);
-	line->exact = line->amount;
-	line->period_start = late->from;
-	line->period_end = late->to;
 	json_begin(&trace);
 	json_put_text(&trace, "rule", "late");
-	json_put_int64(&trace, "price_version", late->priced->version);
+	json_put_int64(&trace, "price_version", stretch->priced->version);
 	json_put_numeric(&trace, "used", used);
 	json_put_numeric(&trace, "cost", cost);
 	json_put_numeric(&trace, "billed", before);
 	line->trace = json_end(&trace);
-	bill_add(batch_bill(batch, contract), line);
+}
+
+/* What is missing to the minimum of the plan now, less what was. */
+static void
+bill_late_minimum(Batch *batch, LateStretch *stretch, const GateRows *billed, int64 row)
+{
+	const Pricing *pricing = stretch->priced->pricing;
+	Numeric counted = numeric_plus(row_numeric(billed, row, 4), stretch->amount);
+	Numeric before = row_numeric(billed, row, 5);
+	Numeric minimum;
+	Numeric missing;
+	RatedLine rated = {0};
+	BillLine *line;
+	JsonBuilder trace;
+
+	if (numeric_is_zero(stretch->amount) || stretch->is_trial)
+		return;
+	minimum = stretch->is_part ? money_ratio(numeric_times(pricing->minimum, stretch->part.part),
+											 stretch->part.whole, pricing->exponent)
+							   : money_round(pricing->minimum, pricing->exponent);
+	missing = numeric_positive_part(numeric_minus(minimum, counted));
+	if (numeric_compare(missing, before) == 0)
+		return;
+	rated.kind = "minimum";
+	rated.description = "Minimum";
+	rated.quantity = numeric_from_int(1);
+	line = add_line(batch, stretch, &rated, numeric_minus(missing, before));
+	json_begin(&trace);
+	json_put_text(&trace, "rule", "late_minimum");
+	json_put_int64(&trace, "price_version", stretch->priced->version);
+	json_put_numeric(&trace, "minimum", minimum);
+	json_put_numeric(&trace, "counted", counted);
+	json_put_numeric(&trace, "billed", before);
+	line->trace = json_end(&trace);
+}
+
+/* What a late charge, or (NULL) the plan of a late stretch, was billed: a question. */
+static void
+ask_billed(Column *columns, const LateStretch *stretch, const char *charge)
+{
+	column_add(&columns[0], gate_uuid(&stretch->contract->subscription.tenant));
+	column_add(&columns[1], gate_uuid(&stretch->contract->subscription.id));
+	column_add(&columns[2], gate_uuid(&stretch->item.line));
+	column_add(&columns[3], gate_text(charge));
+	column_add(&columns[4], gate_timestamptz(stretch->from));
+	column_add(&columns[5], gate_timestamptz(stretch->to));
 }
 
 void
 charge_late(Batch *batch)
 {
+	static const Oid types[] = {UUIDOID, UUIDOID,        UUIDOID,
+								TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	List *periods = list_periods(batch);
+	List *stretches = NIL;
 	LateCharge *charges;
-	GateRows *quantities;
+	UsageWanted *wanted;
 	GateRows *billed;
-	Column columns[7];
-	static const Oid types[lengthof(columns)] = {UUIDOID, UUIDOID,        UUIDOID,       TEXTOID,
-												 TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Column columns[lengthof(types)];
+	int64 row;
 	int count;
+	ListCell *cell;
 
 	if (periods == NIL)
 		return;
-	charges = list_charges(batch, periods, &count);
+	charges = list_charges(batch, periods, &stretches, &count);
 	if (count == 0)
 		return;
 	for (int i = 0; i < lengthof(columns); i++)
 		column_begin(&columns[i], types[i]);
+	wanted = palloc(sizeof(UsageWanted) * count);
 	for (int i = 0; i < count; i++)
 	{
-		const LateCharge *late = &charges[i];
+		LateCharge *late = &charges[i];
 
-		column_add(&columns[0], gate_uuid(&late->period->contract->subscription.tenant));
-		column_add(&columns[1], gate_uuid(&late->period->contract->subscription.id));
-		column_add(&columns[2], gate_uuid(&late->item.line));
-		column_add(&columns[3], gate_text(late->charge->id));
-		column_add(&columns[4], gate_text(late->charge->metric));
-		column_add(&columns[5], gate_timestamptz(late->from));
-		column_add(&columns[6], gate_timestamptz(late->to));
+		wanted[i] = (UsageWanted){.contract = late->stretch->contract,
+								  .charge = late->charge,
+								  .pricing = late->stretch->priced->pricing,
+								  .from = late->stretch->from,
+								  .to = late->stretch->to,
+								  .full_start = late->stretch->full_start,
+								  .full_end = late->stretch->full_end,
+								  .usage = &late->usage};
+		ask_billed(columns, late->stretch, late->charge->id);
 	}
-	quantities =
-		gate_run(&late_quantities, EXPECT_ANY, column_array(&columns[0]), column_array(&columns[4]),
-				 column_array(&columns[5]), column_array(&columns[6]));
+	foreach (cell, stretches)
+		ask_billed(columns, lfirst(cell), NULL);
+	usage_read(wanted, count);
 	billed =
 		gate_run(&late_billed, EXPECT_ANY, column_array(&columns[0]), column_array(&columns[1]),
-				 column_array(&columns[2]), column_array(&columns[3]), column_array(&columns[5]),
-				 column_array(&columns[6]));
-	for (int i = 0; i < count; i++)
-		bill_late(batch, &charges[i], row_numeric(quantities, i, 1), billed, i);
+				 column_array(&columns[2]), column_array(&columns[3]), column_array(&columns[4]),
+				 column_array(&columns[5]));
+	for (row = 0; row < count; row++)
+		bill_late(batch, &charges[row], billed, row);
+	foreach (cell, stretches)
+	{
+		LateStretch *stretch = lfirst(cell);
+
+		if (stretch->priced->pricing->minimum != NULL)
+			bill_late_minimum(batch, stretch, billed, row);
+		row++;
+	}
 }

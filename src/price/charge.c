@@ -205,7 +205,8 @@ rate_line(const Charge *charge, int exponent, const ChargeUsage *usage, const Pr
 		line->unit_price = charge->unit_price;
 	line->exact = charge_amount(charge, usage, &line->quantity);
 	/* Levels bring the parts of each of their changes with them. */
-	if (charge->is_prorated && usage->prorated_values == NULL)
+	line->by_changes = usage->prorated_values != NULL;
+	if (charge->is_prorated && !line->by_changes)
 		line->part = part;
 	line->amount = rounded_part(line->exact, line->part, exponent);
 	line->exact = prorate(line->exact, line->part);
@@ -260,6 +261,8 @@ rated_line_trace(const RatedLine *line, int price_version)
 		json_put_bool(&trace, "unlimited", true);
 	else if (line->charge != NULL && line->charge->limit != NULL)
 		json_put_numeric(&trace, "included", line->charge->included);
+	if (line->by_changes)
+		json_put_bool(&trace, "by_changes", true);
 	if (line->part != NULL)
 	{
 		json_put_numeric(&trace, "part", line->part->part);

@@ -166,6 +166,7 @@ typedef struct RatedLine
 	/* For the trace. */
 	Numeric used;              /* NULL where nothing is measured */
 	const ProrationPart *part; /* as given, where it took part */
+	bool by_changes;           /* of a level, each with its own part */
 	Numeric billed_amount;     /* minimum: what was billed towards it; charge: earlier */
 	Numeric minimum;           /* of the period or its part, rounded */
 } RatedLine;

@@ -88,7 +88,7 @@ RETURNS tenancy.subscription
 AS 'MODULE_PATHNAME', 'tenancy_subscription_update'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.subscription_update(uuid, jsonb, timestamptz) IS
-'Changes what a subscription consists of. subscription: id. changes: plan, quantity (seats), latest_price (true: the newest version of the price), addons [{plan, quantity}] (0 removes), effective (now, period_end or a time in or after the open period; by default what makes it cheaper waits for the end of the period), invoice (next or now: when what is due within the period is billed). at: the moment that counts as now. Result: the row; what was in force and known when stays in tenancy.subscription_item. Errors: 42704; 55000 ended, paused, or a plan that cannot follow; 22023 naming the fault. Rights: tenancy_admin.';
+'Changes what a subscription consists of. subscription: id. changes: plan, quantity (seats), latest_price (true: the newest version of the price), addons [{plan, quantity}] (0 removes), effective (now, period_end or a time in or after the open period; by default what makes it cheaper waits for the end of the period), invoice (next or now: when what is due within the period is billed). at: the moment that counts as now. Result: the row; what was in force and known when stays in tenancy.subscription_item. Errors: 42704; 55000 ended, paused, or a plan that cannot follow; 22023 naming the fault, such as an effect in a period that has been billed, or when it has ended. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.subscription_update(uuid, jsonb, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.subscription_update(uuid, jsonb, timestamptz) TO tenancy_admin;
 

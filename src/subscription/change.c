@@ -70,8 +70,8 @@ effective_at(const Subscription *subscription, const Jsonb *changes, bool waits,
 	if (effective == NULL)
 		effective = waits ? "period_end" : "now";
 	if (strcmp(effective, "period_end") == 0)
-		return subscription->period_end;
-	if (strcmp(effective, "now") == 0)
+		time = subscription->period_end;
+	else if (strcmp(effective, "now") == 0)
 		time = Max(at, subscription->starts_at);
 	else
 		time = timestamptz_from_text(effective, "effective");
@@ -80,6 +80,11 @@ effective_at(const Subscription *subscription, const Jsonb *changes, bool waits,
 				errmsg("a change cannot take effect in a period that has been billed"),
 				errdetail("The open period is from %s.",
 						  timestamptz_to_str(subscription->period_start)));
+	if (time >= subscription->ends_at)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a change cannot take effect when the subscription has ended"),
+				errdetail("It ends at %s.", timestamptz_to_str(subscription->ends_at)),
+				errhint("subscription_reactivate() takes its cancellation back."));
 	return time;
 }
 

@@ -22,7 +22,9 @@ GATE_STATEMENT(
 	"INSERT INTO tenancy.subscription_item (id, line, subscription_id, tenant_id,"
 	"    is_addon, plan, price_version, currency, quantity, starts_at, ends_at,"
 	"    recorded_at, superseded_at, reason)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'infinity', $11, 'infinity', $12)",
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+	"        coalesce((SELECT s.ends_at FROM tenancy.subscription s WHERE s.id = $3), 'infinity'),"
+	"        $11, 'infinity', $12)",
 	UUIDOID, UUIDOID, UUIDOID, UUIDOID, BOOLOID, TEXTOID, INT4OID, TEXTOID, NUMERICOID,
 	TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
 GATE_STATEMENT(

@@ -66,4 +66,41 @@ SELECT count(*) FROM usage_record('prompt', 'api_calls', 40, 'p1', '2026-07-31 2
 SET tenancy.test_clock = '2026-09-01 02:00+00';
 SELECT count(*) FROM billing_run('2026-09-01 00:00+00') \g /dev/null
 SELECT results_eq($$SELECT kind, amount FROM bill WHERE tenant_id = 'prompt'::regtenant$$, $$VALUES ('late', 8.50)$$, 'is not lost');
+
+-- transactions: 2 % and 0.30 of each, the first free
+SELECT metric_create('volume', 'USD'), metric_create('big', 'call', 'count', event => 'api_calls', filters => '{"size": {">=": 100}}') \g /dev/null
+SELECT count(*) FROM plan_create('pay', 'Pay', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "charges": [{"id": "fee", "name": "Fee", "model": "percentage", "metric": "volume", "rate": 2, "fixed_fee": 0.3, "free_events": 1}]}') \g /dev/null
+SELECT slug FROM tenant_create('shop', plan => 'pay', starts_at => '2026-09-01 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-20 00:00+00';
+SELECT usage_record('shop', 'volume', 100, 's1', '2026-09-10 00:00+00'), usage_record('shop', 'volume', 50, 's2', '2026-09-12 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-10-01 02:00+00';
+SELECT is((SELECT total->>'USD' FROM billing_run('2026-10-01 00:00+00')), '1.30', 'the first is free, 50 × 2 % + 0.30');
+SET tenancy.test_clock = '2026-10-03 00:00+00';
+SELECT usage_record('shop', 'volume', 200, 's3', '2026-09-05 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-11-01 02:00+00';
+SELECT count(*) FROM billing_run('2026-11-01 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT quantity, amount, period_start FROM bill WHERE tenant_id = 'shop'::regtenant AND kind = 'late'$$, $$VALUES (350::numeric, 2.30, '2026-09-01 00:00+00'::timestamptz)$$,
+    'an earlier one is the free one then: 100 × 2 % + 0.30 and 50 × 2 % + 0.30 are 3.60, less 1.30');
+
+-- the minimum of a whole plan: 20 less what was used at 1 each
+SELECT count(*) FROM plan_create('floor', 'Floor', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "minimum": 20, "charges": [{"id": "calls", "name": "Calls", "model": "per_unit", "metric": "api_calls", "unit_price": 1}, {"id": "big", "name": "Big", "model": "per_unit", "metric": "big", "unit_price": 2}]}') \g /dev/null
+SELECT slug FROM tenant_create('least', plan => 'floor', starts_at => '2026-11-01 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-11-20 00:00+00';
+SELECT usage_record('least', 'api_calls', 5, 'l1', '2026-11-10 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-12-01 02:00+00';
+SELECT is((SELECT total->>'USD' FROM billing_run('2026-12-01 00:00+00')), '20.00', '5 and the 15 that are missing');
+SET tenancy.test_clock = '2026-12-03 00:00+00';
+SELECT usage_record('least', 'api_calls', 8, 'l2', '2026-11-12 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2027-01-01 02:00+00';
+SELECT is((SELECT total->>'USD' FROM billing_run('2027-01-01 00:00+00')), '20.00', 'December; November still comes to 20');
+SELECT results_eq($$SELECT charge, amount FROM bill WHERE tenant_id = 'least'::regtenant AND kind = 'late' ORDER BY position$$, $$VALUES ('calls', 8.00), (NULL, -8.00)$$, '8 more, of which nothing was missing');
+SELECT matches((SELECT string_agg(s, ' ') FROM tenancy.invoice i, invoice_explain(i.id) s WHERE i.tenant_id = 'least'::regtenant AND i.period_start = '2026-12-01 00:00+00'),
+    'at least 20.00 was agreed, 13.00 is known now to count towards it, and 15.00 was billed for what was missing', 'which explains itself');
+-- beyond it, and by an event that two metrics count
+SET tenancy.test_clock = '2027-01-03 00:00+00';
+SELECT usage_record('least', 'api_calls', 9, 'l3', '2026-11-13 00:00+00', '{"size": 500}') \g /dev/null
+SET tenancy.test_clock = '2027-02-01 02:00+00';
+SELECT count(*) FROM billing_run('2027-02-01 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT charge, quantity, amount FROM bill WHERE tenant_id = 'least'::regtenant AND kind = 'late' AND billed_in = '2027-01-01 00:00+00' ORDER BY charge$$, $$VALUES ('big', 1::numeric, 2.00), ('calls', 22, 9.00), (NULL, 1, -7.00)$$, '22 at 1 and one at 2 are 24: 4 more than were agreed');
+SELECT is((SELECT sum(amount) FROM bill WHERE tenant_id = 'least'::regtenant AND period_start = '2026-11-01 00:00+00'), 24.00, 'over all invoices');
 SELECT * FROM finish();

@@ -78,6 +78,7 @@ SELECT is((SELECT sum(amount) FROM public.line WHERE slug = 'crew' AND kind = 'c
 -- a cancellation at the end is reversible
 SET tenancy.test_clock = '2026-05-10 00:00+00';
 SELECT results_eq(format($$SELECT state, ends_at, cancel_reason FROM subscription_cancel(%L, 'too dear')$$, :'crew'), $$VALUES ('cancelled', '2026-06-01 00:00+00'::timestamptz, 'too dear')$$, 'cancelled at the end of the period');
+SELECT throws_ok(format($$SELECT subscription_update(%L, '{"quantity": 9, "effective": "period_end"}')$$, :'crew'), '22023', 'a change cannot take effect when the subscription has ended', 'nothing changes after the end');
 SELECT results_eq(format('SELECT state, ends_at, cancelled_at FROM subscription_reactivate(%L)', :'crew'), $$VALUES ('active', NULL::timestamptz, NULL::timestamptz)$$, 'and taken back');
 SELECT throws_ok(format('SELECT subscription_reactivate(%L)', :'crew'), '55000', NULL, 'once');
 SELECT throws_ok(format($$SELECT subscription_cancel(%L, at => '2026-04-01 00:00+00')$$, :'crew'), '22023', NULL, 'not at a time that has been billed');
