@@ -19,7 +19,7 @@
 #define MAX_PER_RUN 100
 #define MINUTE_US (60 * USECS_PER_SEC)
 
-GATE_STATEMENT(policy_upsert,
+GATE_STATEMENT(backup_policy_upsert,
 			   "INSERT INTO tenancy.backup_policy AS p (tenant_id, every, keep_for, keep, next_at)"
 			   " VALUES ($1, $2, $3, $4, $5)"
 			   " ON CONFLICT (tenant_id) DO UPDATE SET every = EXCLUDED.every,"
@@ -27,11 +27,11 @@ GATE_STATEMENT(policy_upsert,
 			   "       next_at = least(p.next_at, EXCLUDED.next_at + EXCLUDED.every)"
 			   " RETURNING p",
 			   UUIDOID, INTERVALOID, INTERVALOID, INT4OID, TIMESTAMPTZOID);
-GATE_STATEMENT(policy_delete,
+GATE_STATEMENT(backup_policy_delete,
 			   "DELETE FROM tenancy.backup_policy AS p WHERE p.tenant_id = $1 RETURNING p",
 			   UUIDOID);
 /* Missed times are skipped; a tenant whose last backup is still at work waits for it. */
-GATE_STATEMENT(policy_due,
+GATE_STATEMENT(backup_policy_due,
 			   "UPDATE tenancy.backup_policy AS p SET next_at = greatest(p.next_at + p.every, $1)"
 			   " WHERE p.tenant_id IN ("
 			   "   SELECT d.tenant_id FROM tenancy.backup_policy d"
@@ -46,7 +46,7 @@ GATE_STATEMENT(policy_due,
  * What is not to be kept, but never the last one that succeeded of a tenant that is not purged;
  * and removals that went wrong.
  */
-GATE_STATEMENT(policy_expired,
+GATE_STATEMENT(backup_policy_expired,
 			   "SELECT b.id FROM ("
 			   "   SELECT b.id, b.tenant_id, b.state, b.expires_at, b.requested_at,"
 			   "          pg_catalog.row_number() OVER (PARTITION BY b.tenant_id"
@@ -62,7 +62,7 @@ GATE_STATEMENT(policy_expired,
 			   " LIMIT $2",
 			   TIMESTAMPTZOID, INT4OID);
 /* Their job has been given up for good. */
-GATE_STATEMENT(policy_lost,
+GATE_STATEMENT(backup_policy_lost,
 			   "SELECT b.id FROM tenancy.backup b WHERE b.state IN ('requested', 'running')"
 			   "    AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = b.job_id)"
 			   " LIMIT $1",
@@ -94,7 +94,7 @@ TENANCY_FUNCTION(backup_policy_set)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"keep\" must be at least 1"));
 	backup_require_command();
-	PG_RETURN_DATUM(row_datum(gate_run(&policy_upsert, EXPECT_ONE, gate_uuid(tenant),
+	PG_RETURN_DATUM(row_datum(gate_run(&backup_policy_upsert, EXPECT_ONE, gate_uuid(tenant),
 									   gate_argument(1), gate_argument(2), gate_argument(3),
 									   gate_timestamptz(clock_now())),
 							  0, 0));
@@ -107,7 +107,7 @@ TENANCY_FUNCTION(backup_policy_reset)
 	GateRows *rows;
 
 	context_require_none("setting when a tenant is backed up");
-	rows = gate_run(&policy_delete, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
+	rows = gate_run(&backup_policy_delete, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("tenant \"%s\" has no policy for backups", registry_get(tenant)->slug));
@@ -119,17 +119,17 @@ static char *
 maintain(void)
 {
 	TimestampTz now = clock_now();
-	GateRows *lost = gate_run(&policy_lost, EXPECT_ANY, gate_int32(MAX_PER_RUN));
+	GateRows *lost = gate_run(&backup_policy_lost, EXPECT_ANY, gate_int32(MAX_PER_RUN));
 	GateRows *due;
 	GateRows *expired;
 
 	for (int64 i = 0; i < lost->count; i++)
 		backup_fail(row_uuid(lost, i, 0), "its job was given up; see tenancy.job");
 	restore_fail_lost();
-	due = gate_run(&policy_due, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
+	due = gate_run(&backup_policy_due, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
 	for (int64 i = 0; i < due->count; i++)
 		(void) backup_request(row_uuid(due, i, 0));
-	expired = gate_run(&policy_expired, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
+	expired = gate_run(&backup_policy_expired, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
 	for (int64 i = 0; i < expired->count; i++)
 		backup_expire(row_uuid(expired, i, 0));
 	return psprintf("{\"lost\": " INT64_FORMAT ", \"requested\": " INT64_FORMAT

@@ -59,17 +59,17 @@ GATE_STATEMENT(domain_set_state,
 GATE_STATEMENT(domain_set_checked,
 			   "UPDATE tenancy.domain SET checked_at = $3 WHERE tenant_id = $1 AND domain = $2",
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
-/* Who has it comes first, then who has claimed it first. */
+/* Who has claimed it first comes first; what is locked may have changed while waiting. */
 GATE_STATEMENT(domain_claims_for_update,
 			   "SELECT d.tenant_id, d.state, d.record_value FROM tenancy.domain d"
 			   " WHERE d.domain = $1 AND d.state <> 'lost'"
-			   " ORDER BY d.state DESC, d.created_at, d.tenant_id FOR UPDATE",
+			   " ORDER BY d.created_at, d.tenant_id FOR UPDATE",
 			   TEXTOID);
 GATE_STATEMENT(domain_claimants,
 			   "SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1"
 			   " ORDER BY d.state DESC, d.tenant_id FOR UPDATE",
 			   TEXTOID);
-GATE_STATEMENT(domain_owner,
+GATE_STATEMENT(domain_verified_owner,
 			   "SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1"
 			   " AND d.state = 'verified'",
 			   TEXTOID);
@@ -216,10 +216,24 @@ is_observed(const char *challenge, const Datum *observed, const bool *nulls, int
 	return is_there;
 }
 
-/* Whose proof counts, of the claims: -1 for nobody's. */
+/* Who has the domain, of the claims: -1 for nobody. */
 static int64
-find_proof(const GateRows *claims, const Datum *observed, const bool *nulls, int count)
+find_owner(const GateRows *claims)
 {
+	for (int64 i = 0; i < claims->count; i++)
+	{
+		if (strcmp(row_text(claims, i, 1), "verified") == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Whose proof counts: -1 for nobody's. */
+static int64
+find_proof(const GateRows *claims, int64 owner, const Datum *observed, const bool *nulls, int count)
+{
+	if (owner >= 0 && is_observed(row_text(claims, owner, 2), observed, nulls, count))
+		return owner;
 	for (int64 i = 0; i < claims->count; i++)
 	{
 		if (is_observed(row_text(claims, i, 2), observed, nulls, count))
@@ -232,12 +246,12 @@ find_proof(const GateRows *claims, const Datum *observed, const bool *nulls, int
 TENANCY_FUNCTION(tenant_domain_verify)
 {
 	char *domain = required_domain(fcinfo, 0);
-	bool has_owner;
 	GateRows *claims;
 	pg_uuid_t *tenant;
 	Datum *observed;
 	bool *nulls;
 	int count;
+	int64 owner;
 	int64 proven;
 
 	context_require_none("verifying a domain");
@@ -252,8 +266,8 @@ TENANCY_FUNCTION(tenant_domain_verify)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("domain \"%s\" is claimed by no tenant", domain));
 
-	has_owner = strcmp(row_text(claims, 0, 1), "verified") == 0;
-	proven = find_proof(claims, observed, nulls, count);
+	owner = find_owner(claims);
+	proven = find_proof(claims, owner, observed, nulls, count);
 	if (proven < 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("domain \"%s\" is not proven", domain),
@@ -262,9 +276,9 @@ TENANCY_FUNCTION(tenant_domain_verify)
 						"tenancy.domain.",
 						RECORD_PREFIX, domain));
 	tenant = row_uuid(claims, proven, 0);
-	if (has_owner && proven > 0)
-		move(row_uuid(claims, 0, 0), domain, "verified", "lose");
-	if (!has_owner || proven > 0)
+	if (owner >= 0 && proven != owner)
+		move(row_uuid(claims, owner, 0), domain, "verified", "lose");
+	if (proven != owner)
 		move(tenant, domain, "pending", "verify");
 	gate_run(&domain_set_checked, EXPECT_ONE, gate_uuid(tenant), gate_text(domain),
 			 gate_timestamptz(clock_now()));
@@ -286,7 +300,7 @@ find_claimant(const char *domain)
 
 	if (context_tenant() != NULL)
 		return (pg_uuid_t *) context_tenant();
-	rows = gate_run(&domain_owner, EXPECT_AT_MOST_ONE, gate_text(domain));
+	rows = gate_run(&domain_verified_owner, EXPECT_AT_MOST_ONE, gate_text(domain));
 	if (rows->count == 0)
 		rows = gate_run(&domain_claimants, EXPECT_ANY, gate_text(domain));
 	if (rows->count == 0)

@@ -37,6 +37,9 @@ typedef struct Metric
 
 /* Sorted; a counter ends in _total. */
 static const Metric metrics[] = {
+	{"backup_age_seconds", GAUGE,
+	 "The age of the last backup, of the tenant with a policy for which it is oldest."},
+	{"backups", GAUGE, "Backups of tenants by state."},
 	{"build_info", GAUGE, "The version of the extension and of the server; always 1."},
 	{"database_tenants", GAUGE, "Tenants by state."},
 	{"deliveries", GAUGE, "Deliveries of events that have not arrived, by state."},
@@ -92,7 +95,16 @@ GATE_STATEMENT(metric_database_samples,
 			   "   FROM tenancy.tenant t GROUP BY t.state"
 			   " UNION ALL"
 			   " SELECT 'domains', ARRAY['state', d.state], pg_catalog.count(*)::text"
-			   "   FROM tenancy.domain d GROUP BY d.state");
+			   "   FROM tenancy.domain d GROUP BY d.state"
+			   " UNION ALL"
+			   " SELECT 'backups', ARRAY['state', b.state], pg_catalog.count(*)::text"
+			   "   FROM tenancy.backup b GROUP BY b.state"
+			   " UNION ALL"
+			   " SELECT 'backup_age_seconds', '{}', " AGE("pg_catalog.min(l.at)") "::text"
+			   "   FROM tenancy.backup_policy p CROSS JOIN LATERAL ("
+			   "        SELECT pg_catalog.max(b.finished_at) AS at FROM tenancy.backup b"
+			   "         WHERE b.tenant_id = p.tenant_id AND b.state = 'succeeded') l"
+			   " HAVING pg_catalog.min(l.at) IS NOT NULL");
 GATE_STATEMENT(metric_queue_samples,
 			   "WITH job AS MATERIALIZED (SELECT j.kind, j.lane,"
 			   "      CASE WHEN j.lease_until IS NULL THEN j.state ELSE 'running' END AS state,"

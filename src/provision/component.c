@@ -24,7 +24,7 @@
 
 #define DEFAULT_TTL 300
 
-GATE_STATEMENT(allocation_active,
+GATE_STATEMENT(component_allocation,
 			   "SELECT a.id FROM tenancy.allocation a"
 			   " WHERE a.tenant_id = $1 AND a.state = 'active'",
 			   UUIDOID);
@@ -175,7 +175,7 @@ static void
 allocate(ProvisionRequest *request, const Jsonb *allocation)
 {
 	const pg_uuid_t *tenant = &request->tenant->id;
-	GateRows *rows = gate_run(&allocation_active, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
+	GateRows *rows = gate_run(&component_allocation, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
 	JsonBuilder holdings;
 
 	if (rows->count == 1)
@@ -216,7 +216,7 @@ static void
 release_infrastructure(const Provision *row)
 {
 	char *allocation = json_text(row->holdings, "allocation");
-	GateRows *rows = gate_run(&allocation_active, EXPECT_AT_MOST_ONE, gate_uuid(&row->tenant));
+	GateRows *rows = gate_run(&component_allocation, EXPECT_AT_MOST_ONE, gate_uuid(&row->tenant));
 
 	if (allocation == NULL || rows->count == 0 ||
 		!id_equal(row_uuid(rows, 0, 0), id_parse(allocation)))

@@ -1,15 +1,15 @@
 -- Periodic work, driven by SQL.
 SELECT * FROM no_plan();
-SELECT set_eq('SELECT name FROM tenancy.job_kind', ARRAY['billing.part', 'billing.run', 'command.run', 'credit.expire', 'dunning.run', 'job.retention', 'limits.autoscale', 'limits.save', 'limits.storage', 'limits.watch', 'metering.flush', 'metering.partitions', 'revenue.recognize', 'storage.measure', 'usage.prune', 'usage.roll_up', 'webhook.deliver', 'workflow.step'], 'the kinds');
+SELECT set_eq('SELECT name FROM tenancy.job_kind', ARRAY['backup.apply', 'backup.command', 'backup.maintain', 'backup.start', 'billing.part', 'billing.run', 'command.run', 'credit.expire', 'dunning.run', 'github.verify', 'job.retention', 'limits.autoscale', 'limits.save', 'limits.storage', 'limits.watch', 'metering.flush', 'metering.partitions', 'provision.check', 'provision.run', 'retention.start', 'retention.step', 'revenue.recognize', 'storage.measure', 'tenant.purge', 'usage.prune', 'usage.roll_up', 'webhook.deliver', 'workflow.command', 'workflow.step'], 'the kinds');
 -- the worker is kept away by leases of our own making: the clock of this session is ahead
 SET tenancy.test_clock = '2100-01-01 00:00+00';
-SELECT set_eq('SELECT kind, state FROM job_run_due()', $$VALUES ('billing.run', 'succeeded'), ('credit.expire', 'succeeded'), ('dunning.run', 'succeeded'), ('job.retention', 'succeeded'), ('limits.autoscale', 'succeeded'), ('metering.partitions', 'succeeded'), ('revenue.recognize', 'succeeded'), ('storage.measure', 'succeeded'), ('usage.prune', 'succeeded'), ('usage.roll_up', 'succeeded')$$, 'all are due, once');
+SELECT set_eq('SELECT kind, state FROM job_run_due()', $$VALUES ('backup.maintain', 'succeeded'), ('billing.run', 'succeeded'), ('credit.expire', 'succeeded'), ('dunning.run', 'succeeded'), ('job.retention', 'succeeded'), ('limits.autoscale', 'succeeded'), ('metering.partitions', 'succeeded'), ('provision.check', 'succeeded'), ('retention.start', 'succeeded'), ('revenue.recognize', 'succeeded'), ('storage.measure', 'succeeded'), ('usage.prune', 'succeeded'), ('usage.roll_up', 'succeeded')$$, 'all are due, once');
 SELECT is((SELECT count(*) FROM job_run_due()), 0::bigint, 'and not at once again');
 SELECT is((SELECT count(*) FROM tenancy.schedule WHERE next_run_at < '2100-01-01 00:00+00'), 0::bigint, 'what was missed is not made up for');
 SELECT is((SELECT count(*) FROM tenancy.schedule WHERE lease_until IS NOT NULL), 0::bigint, 'no lease is left');
 SET tenancy.test_clock = '2100-01-01 00:05+00';
-SELECT set_eq('SELECT kind FROM job_run_due()', ARRAY['limits.autoscale', 'storage.measure', 'usage.prune', 'usage.roll_up'], 'each at its interval');
-SELECT (schedule_set(k, enabled => false)).enabled FROM unnest('{usage.prune,usage.roll_up}'::text[]) k \g /dev/null
+SELECT set_eq('SELECT kind FROM job_run_due()', ARRAY['backup.maintain', 'limits.autoscale', 'storage.measure', 'usage.prune', 'usage.roll_up'], 'each at its interval');
+SELECT (schedule_set(k, enabled => false)).enabled FROM unnest('{backup.maintain,usage.prune,usage.roll_up}'::text[]) k \g /dev/null
 SELECT is((schedule_set('limits.autoscale', enabled => false)).enabled, false, 'a kind is switched off');
 SELECT is((schedule_set('storage.measure', every => '1 minute')).every, interval '1 minute', 'an interval is changed');
 SET tenancy.test_clock = '2100-01-01 00:06+00';

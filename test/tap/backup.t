@@ -213,6 +213,8 @@ ok $? "after kill -9 it is done again"
 is "$(as_tenant globex2 "SELECT name FROM entity; SELECT name FROM item")" "globex secret
 globex secret" "and once"
 
+like "$(sql "SELECT metrics_prometheus()")" 'pg_tenancy_backups\{state="succeeded"\} [1-9]' "Prometheus is told"
+
 # what fails says so
 chmod 500 "$files/backups"
 [ "$server" != root ] && id=$(sql "SELECT id FROM tenant_backup('$(sql "SELECT slug FROM tenant_create('new', isolation => 'pool')")')")

@@ -52,6 +52,11 @@ like "$(sql "DROP DATABASE copy" postgres)" '^$' "DROP DATABASE while idle"
 # DROP and CREATE EXTENSION
 sql "CREATE DATABASE again" postgres >/dev/null
 sql "CREATE EXTENSION pg_tenancy; SELECT slug FROM tenant_create('one')" again >/dev/null
+# a run that has begun holds locks on what is dropped
+for _ in $(seq 200); do
+	[ "$(sql "SELECT count(*) FROM tenancy.schedule WHERE lease_until IS NOT NULL OR last_finished_at IS NULL" again)" != 0 ] || break
+	sleep 0.1
+done
 sleep 0.5
 is "$(sql "DROP EXTENSION pg_tenancy; CREATE EXTENSION pg_tenancy; SELECT count(*) FROM tenancy.tenant" again)" 0 "DROP EXTENSION and CREATE EXTENSION"
 is "$(sql "SELECT slug FROM tenant_create('one')" again)" one "and it works again"
