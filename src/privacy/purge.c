@@ -39,6 +39,7 @@
 #define PURGE_KIND "tenant.purge"
 #define STEP_US INT64CONST(200000)
 #define TABLES_AT_ONCE 20
+#define LOOK_AGAIN_US (5 * USECS_PER_SEC)
 
 GATE_STATEMENT(purge_facts,
 			   "SELECT t.state, d.purge_after FROM tenancy.tenant t"
@@ -112,6 +113,14 @@ GATE_STATEMENT(purge_deletion, "DELETE FROM tenancy.tenant_deletion d WHERE d.te
 GATE_STATEMENT(purge_tenant_row, "DELETE FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
 GATE_STATEMENT(purge_workflows,
 			   "UPDATE tenancy.workflow w SET tenant_id = NULL WHERE w.tenant_id = $1", UUIDOID);
+
+static PurgeClearer clear_outside = NULL;
+
+void
+purge_set_clearer(PurgeClearer clearer)
+{
+	clear_outside = clearer;
+}
 
 static bool
 purge_shared_rows(const Purge *purge)
@@ -392,10 +401,38 @@ certificate_row(const pg_uuid_t *tenant)
 	return row_datum(gate_run(&purge_certificate, EXPECT_ONE, gate_uuid(tenant)), 0, 0);
 }
 
+static void
+enqueue_step(const pg_uuid_t *tenant, TimestampTz run_at)
+{
+	JobRequest request = {
+		.kind = PURGE_KIND,
+		.priority = JOB_MIDDLE_PRIORITY,
+		.run_at = run_at,
+	};
+	JsonBuilder arguments;
+
+	/* Of no tenant: the jobs of this one go, too. */
+	json_begin(&arguments);
+	json_put_text(&arguments, "tenant", id_text(tenant));
+	request.arguments = json_end(&arguments);
+	(void) job_put(&request);
+}
+
+/* False: what is outside is being removed, and a job goes on afterwards. */
+static bool
+begin_outside(const Purge *purge)
+{
+	if (clear_outside == NULL || clear_outside(purge))
+		return true;
+	enqueue_step(&purge->tenant->id, clock_wall() + LOOK_AGAIN_US);
+	return false;
+}
+
 typedef struct Rehearsal
 {
 	Purge purge;
 	bool force;
+	bool is_dry; /* what is outside stays out of it */
 	Datum certificate;
 } Rehearsal;
 
@@ -405,8 +442,11 @@ purge_at_once(void *argument)
 	Rehearsal *rehearsal = argument;
 
 	begin(&rehearsal->purge, rehearsal->force);
-	(void) remove_all(&rehearsal->purge);
-	finish(&rehearsal->purge);
+	if (rehearsal->is_dry || begin_outside(&rehearsal->purge))
+	{
+		(void) remove_all(&rehearsal->purge);
+		finish(&rehearsal->purge);
+	}
 	rehearsal->certificate = certificate_row(&rehearsal->purge.tenant->id);
 }
 
@@ -420,7 +460,8 @@ TENANCY_FUNCTION(tenant_purge)
 	require_argument(fcinfo, 2, "dry_run");
 	rehearsal.purge.tenant = registry_get(required_uuid(fcinfo, 0, "tenant"));
 	rehearsal.force = PG_GETARG_BOOL(1);
-	if (PG_GETARG_BOOL(2))
+	rehearsal.is_dry = PG_GETARG_BOOL(2);
+	if (rehearsal.is_dry)
 	{
 		ErrorData *error = rehearse("tenant_purge", purge_at_once, &rehearsal);
 
@@ -432,19 +473,6 @@ TENANCY_FUNCTION(tenant_purge)
 	PG_RETURN_DATUM(rehearsal.certificate);
 }
 
-static void
-enqueue_step(const pg_uuid_t *tenant)
-{
-	JobRequest request = {.kind = PURGE_KIND, .priority = JOB_MIDDLE_PRIORITY};
-	JsonBuilder arguments;
-
-	/* Of no tenant: the jobs of this one go, too. */
-	json_begin(&arguments);
-	json_put_text(&arguments, "tenant", id_text(tenant));
-	request.arguments = json_end(&arguments);
-	(void) job_put(&request);
-}
-
 /* tenant_purge_start(tenant regtenant, force boolean) → tenancy.deletion_certificate */
 TENANCY_FUNCTION(tenant_purge_start)
 {
@@ -454,7 +482,8 @@ TENANCY_FUNCTION(tenant_purge_start)
 	require_argument(fcinfo, 1, "force");
 	purge.tenant = registry_get(required_uuid(fcinfo, 0, "tenant"));
 	begin(&purge, PG_GETARG_BOOL(1));
-	enqueue_step(&purge.tenant->id);
+	if (begin_outside(&purge))
+		enqueue_step(&purge.tenant->id, 0);
 	PG_RETURN_DATUM(certificate_row(&purge.tenant->id));
 }
 
@@ -467,11 +496,13 @@ perform_step(const JobTask *task)
 	if (strcmp(purge.tenant->state, "purging") != 0)
 		return NULL;
 	begin(&purge, false);
+	if (!begin_outside(&purge))
+		return NULL;
 	purge.until = GetCurrentTimestamp() + STEP_US;
 	if (remove_all(&purge))
 		finish(&purge);
 	else
-		enqueue_step(id);
+		enqueue_step(id, 0);
 	return NULL;
 }
 

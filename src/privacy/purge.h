@@ -44,6 +44,14 @@ extern bool purge_records(const Purge *purge);
 /* Rows that came after the purge, from counters in shared memory; how many. */
 extern int64 purge_sweep(void);
 
+/*
+ * Asked before anything is removed, of a tenant that is "purging": true where nothing of it is
+ * outside of the database any more, which the certificate is then told; else it has begun to
+ * remove that, and is asked again.
+ */
+typedef bool (*PurgeClearer)(const Purge *purge);
+extern void purge_set_clearer(PurgeClearer clearer);
+
 /* Are there documents of the tenant that the law wants kept? */
 extern bool purge_has_documents(const pg_uuid_t *tenant);
 

@@ -165,7 +165,7 @@ CREATE TABLE tenancy.deletion_item (
     kept            text,
     CONSTRAINT deletion_item_pkey PRIMARY KEY (certificate_id, kind, object),
     CONSTRAINT deletion_item_certificate_fkey FOREIGN KEY (certificate_id) REFERENCES tenancy.deletion_certificate (id),
-    CONSTRAINT deletion_item_kind_check CHECK (kind IN ('hold', 'login', 'record', 'role', 'rows', 'schema', 'table'))
+    CONSTRAINT deletion_item_kind_check CHECK (kind IN ('hold', 'login', 'provision', 'record', 'role', 'rows', 'schema', 'table'))
 );
 COMMENT ON TABLE tenancy.deletion_item IS
 'What a purge that is at work has done so far. Kept until its certificate is written.';

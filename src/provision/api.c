@@ -119,6 +119,12 @@ TENANCY_FUNCTION(provision_monitoring)
 	PG_RETURN_DATUM(provide(fcinfo, "monitoring", required_spec(fcinfo, "config")));
 }
 
+/* provision_backups(tenant regtenant, config jsonb) → tenancy.provision */
+TENANCY_FUNCTION(provision_backups)
+{
+	PG_RETURN_DATUM(provide(fcinfo, "backups", required_spec(fcinfo, "config")));
+}
+
 /* The rows of a tenant, or those of one component. */
 static Datum
 return_rows(FunctionCallInfo fcinfo, const pg_uuid_t *tenant, const char *component,
@@ -280,6 +286,7 @@ PROVISION_STEP(application)
 PROVISION_STEP(dns)
 PROVISION_STEP(ssl)
 PROVISION_STEP(monitoring)
+PROVISION_STEP(backups)
 
 static Jsonb *
 undo_step(const StepTask *task)
@@ -296,6 +303,7 @@ static const StepFunctionEntry step_functions[] = {
 	{"provision.dns", do_dns},
 	{"provision.ssl", do_ssl},
 	{"provision.monitoring", do_monitoring},
+	{"provision.backups", do_backups},
 	{"provision.remove", undo_step},
 };
 

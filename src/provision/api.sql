@@ -60,6 +60,16 @@ COMMENT ON FUNCTION @extschema@.provision_monitoring(@extschema@.regtenant, json
 REVOKE ALL ON FUNCTION @extschema@.provision_monitoring(@extschema@.regtenant, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.provision_monitoring(@extschema@.regtenant, jsonb) TO tenancy_admin;
 
+CREATE OR REPLACE FUNCTION @extschema@.provision_backups(
+    tenant @extschema@.regtenant, config jsonb DEFAULT '{}')
+RETURNS tenancy.provision
+AS 'MODULE_PATHNAME', 'tenancy_provision_backups'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.provision_backups(@extschema@.regtenant, jsonb) IS
+'Has a tenant backed up by a policy; makes a first backup at once and restores it in a drill. tenant: slug or id. config: {"every": interval (1 day), "keep_for": interval (30 days), "keep": how many, as backup_policy_set() has them, "drill": whether the first one is restored (true)}. Result: the row, which is pending until background workers have done it. Asked for again as it is, it is left alone. Errors: 22023, 22007; 42704 unknown tenant, or no command backup in tenancy.command_file; 55000 the tenant is not active, or it is being worked on; 42501 within a tenant context. Rights: tenancy_admin. Side effects: the events tenant.provision.active and .failed.';
+REVOKE ALL ON FUNCTION @extschema@.provision_backups(@extschema@.regtenant, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.provision_backups(@extschema@.regtenant, jsonb) TO tenancy_admin;
+
 CREATE OR REPLACE FUNCTION @extschema@.tenant_provision(
     tenant @extschema@.regtenant, spec jsonb DEFAULT '{}')
 RETURNS tenancy.workflow

@@ -12,6 +12,7 @@
 #include "core/hostname.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "provision/backups.h"
 #include "provision/provision.h"
 
 #include "catalog/namespace.h"
@@ -162,8 +163,8 @@ component_domain(const TenantEntry *tenant, const Jsonb *spec)
 	return name;
 }
 
-static GateRows *
-call(const char *sql, const pg_uuid_t *tenant, const Jsonb *document)
+GateRows *
+provision_call(const char *sql, const pg_uuid_t *tenant, const Jsonb *document)
 {
 	return gate_query_text(
 		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), 2,
@@ -180,10 +181,10 @@ allocate(ProvisionRequest *request, const Jsonb *allocation)
 
 	if (rows->count == 1)
 	{
-		(void) call("SELECT (%s.resource_scale($1, $2)).id", tenant, allocation);
+		(void) provision_call("SELECT (%s.resource_scale($1, $2)).id", tenant, allocation);
 		return;
 	}
-	rows = call("SELECT (%s.resource_allocate($1, $2)).id", tenant, allocation);
+	rows = provision_call("SELECT (%s.resource_allocate($1, $2)).id", tenant, allocation);
 	json_begin(&holdings);
 	json_put_text(&holdings, "allocation", id_text(row_uuid(rows, 0, 0)));
 	request->holdings = json_end(&holdings);
@@ -221,8 +222,8 @@ release_infrastructure(const Provision *row)
 	if (allocation == NULL || rows->count == 0 ||
 		!id_equal(row_uuid(rows, 0, 0), id_parse(allocation)))
 		return;
-	(void) call("SELECT (%s.resource_deallocate($1, ($2 #>> '{}')::uuid)).id", &row->tenant,
-				json_member(row->holdings, "allocation"));
+	(void) provision_call("SELECT (%s.resource_deallocate($1, ($2 #>> '{}')::uuid)).id",
+						  &row->tenant, json_member(row->holdings, "allocation"));
 }
 
 /* tenant_create() has made schema and role: they are looked at.  A database is the command's. */
@@ -313,8 +314,8 @@ release_monitoring(const Provision *row)
 	if (target != NULL && gate_run(&scrape_target_exists, EXPECT_AT_MOST_ONE,
 								   gate_uuid(&row->tenant), gate_text(target))
 								  ->count == 1)
-		(void) call("SELECT (%s.scrape_target_remove($1, $2 ->> 'target')).target", &row->tenant,
-					row->holdings);
+		(void) provision_call("SELECT (%s.scrape_target_remove($1, $2 ->> 'target')).target",
+							  &row->tenant, row->holdings);
 }
 
 /* A target that is named here is served at the door, others are the command's. */
@@ -338,8 +339,9 @@ set_target(ProvisionRequest *request, const char *target)
 	json_put_text(&holdings, "target", target);
 	json_put_jsonb(&holdings, "labels", json_end(&labels));
 	request->holdings = json_end(&holdings);
-	(void) call("SELECT (%s.scrape_target_set($1, $2 ->> 'target', $2 -> 'labels')).target",
-				&request->tenant->id, request->holdings);
+	(void) provision_call(
+		"SELECT (%s.scrape_target_set($1, $2 ->> 'target', $2 -> 'labels')).target",
+		&request->tenant->id, request->holdings);
 }
 
 static Jsonb *
@@ -398,6 +400,13 @@ static const Component components[] = {
 		.prepare = prepare_monitoring,
 		.release = release_monitoring,
 	},
+	{
+		.name = "backups",
+		.members = backups_members,
+		.prepare = backups_prepare,
+		.await = backups_await,
+		.release = backups_release,
+	},
 };
 
 const Component *
@@ -422,9 +431,9 @@ component_find(const char *name)
 	const Component *component = component_get(component_order(name));
 
 	if (component == NULL)
-		ereport(
-			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("there is no component \"%s\"", name),
-			errhint("Possible: infrastructure, database, application, dns, ssl and monitoring."));
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("there is no component \"%s\"", name),
+				errhint("Possible: infrastructure, database, application, dns, ssl, monitoring "
+						"and backups."));
 	return component;
 }

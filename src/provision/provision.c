@@ -21,6 +21,7 @@
 #include "job/outbox.h"
 #include "job/queue.h"
 #include "job/retry.h"
+#include "privacy/purge.h"
 #include "provision/provision.h"
 #include "workflow/workflow.h"
 
@@ -28,6 +29,7 @@
 #define WATCH_KIND "provision.check"
 #define TIMEOUT_SECONDS (15 * SECS_PER_MINUTE)
 #define MAX_LOOKED_AFTER 1000
+#define LOOK_AGAIN_US (2 * USECS_PER_SEC)
 
 /* Names and certificates take their time to spread: an hour of tries. */
 #define WORK_RETRY "{\"max_attempts\": 15, \"initial_seconds\": 1, \"max_seconds\": 600}"
@@ -65,6 +67,10 @@ GATE_STATEMENT(provision_move,
 			   "       holdings = CASE WHEN $4 = 'removed' THEN NULL ELSE p.holdings END"
 			   " WHERE p.tenant_id = $1 AND p.component = $2 AND p.name = $3",
 			   UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID);
+GATE_STATEMENT(provision_set_holdings,
+			   "UPDATE tenancy.provision p SET holdings = $4"
+			   " WHERE p.tenant_id = $1 AND p.component = $2 AND p.name = $3",
+			   UUIDOID, TEXTOID, TEXTOID, JSONBOID);
 GATE_STATEMENT(provision_note_error,
 			   "UPDATE tenancy.provision p SET error = $4"
 			   " WHERE p.tenant_id = $1 AND p.component = $2 AND p.name = $3",
@@ -250,7 +256,8 @@ put_job(Provision *row, Action action, const pg_uuid_t *after)
 	};
 	JsonBuilder arguments;
 
-	command_require(component_find(row->component)->command);
+	if (component_find(row->component)->command != NULL)
+		command_require(component_find(row->component)->command);
 	json_begin(&arguments);
 	json_put_text(&arguments, "action", action_names[action]);
 	json_put_text(&arguments, "component", row->component);
@@ -329,10 +336,19 @@ provision_put(ProvisionRequest *request)
 			 gate_jsonb(row->input), gate_jsonb(request->holdings), gate_jsonb(request->evidence),
 			 gate_uuid(request->workflow), gate_text(request->step),
 			 gate_timestamptz(clock_wall()));
-	if (row->input != NULL)
+	row->holdings = request->holdings;
+	if (row->input != NULL || request->component->await != NULL)
 		return put_job(row, ACTION_DO, NULL);
 	move(row, "succeed", NULL, NULL);
 	return NULL;
+}
+
+void
+provision_hold(Provision *row, Jsonb *holdings)
+{
+	gate_run(&provision_set_holdings, EXPECT_ONE, gate_uuid(&row->tenant),
+			 gate_text(row->component), gate_text(row->name), gate_jsonb(holdings));
+	row->holdings = holdings;
 }
 
 /* What is in the database goes with the end of it. */
@@ -402,6 +418,36 @@ provision_take_back(const pg_uuid_t *tenant, const char *component, const char *
 	return count;
 }
 
+/*
+ * Nothing of a tenant that is purged may stay outside.  What could not be removed waits for a
+ * human, who calls provision_remove().
+ */
+static bool
+clear_for_purge(const Purge *purge)
+{
+	const pg_uuid_t *tenant = &purge->tenant->id;
+	ProvisionRows rows = lock_rows(tenant);
+	bool is_clear = true;
+	bool has_failed = false;
+	bool is_at_work = true;
+
+	for (int i = 0; i < rows.count; i++)
+	{
+		const Provision *row = &rows.rows[i];
+
+		if (strcmp(row->state, "removed") == 0)
+			continue;
+		is_clear = false;
+		has_failed |= strcmp(row->state, "removal_failed") == 0;
+		is_at_work &= strcmp(row->state, "removing") == 0 && row->has_job;
+	}
+	if (!is_at_work && !has_failed)
+		(void) provision_take_back(tenant, NULL, NULL);
+	for (int i = 0; i < rows.count && is_clear; i++)
+		certificate_note(purge, "provision", title(&rows.rows[i]), -1, -1);
+	return is_clear;
+}
+
 pg_uuid_t *
 provision_take_back_step(const pg_uuid_t *tenant, const pg_uuid_t *workflow, const char *step)
 {
@@ -434,7 +480,7 @@ provision_look_after(const pg_uuid_t *tenant, const char *component, bool repair
 		count++;
 		/* No step waits for it any more. */
 		row->workflow = NULL;
-		if (row->input == NULL)
+		if (row->input == NULL && component_find(row->component)->await == NULL)
 			move(row, "succeed", NULL, NULL);
 		else
 			put_job(row, repair ? ACTION_DO : ACTION_CHECK, NULL);
@@ -449,18 +495,57 @@ run(const JobTask *task)
 	char *action = json_text(task->arguments, "action");
 	const char *actions[] = {action, strcmp(action, "do") == 0 ? "check" : NULL, NULL};
 
+	/* settle() looks how far others are. */
+	if (component->await != NULL)
+		return (JobOutcome){.document = json_empty_object()};
 	return command_perform_actions(task, component->command, json_member(task->arguments, "input"),
 								   actions);
 }
 
+typedef struct Waiting
+{
+	Provision *row;
+	bool is_check;
+	Progress progress;
+	Jsonb *evidence;
+} Waiting;
+
 static void
-end_job(const JobTask *task, const JobOutcome *outcome, Action action)
+look_how_far(void *argument)
+{
+	Waiting *waiting = argument;
+
+	waiting->progress = component_find(waiting->row->component)
+							->await(waiting->row, waiting->is_check, &waiting->evidence);
+}
+
+/* False: the work of others is not finished, and the job comes back. */
+static bool
+await_others(Provision *row, JobOutcome *outcome, Action action, Jsonb **evidence)
+{
+	Waiting waiting = {.row = row, .is_check = action == ACTION_CHECK};
+	ErrorData *error = attempt("looking how far it is", look_how_far, &waiting);
+
+	*evidence = waiting.evidence;
+	if (error != NULL)
+	{
+		outcome->error = error->message;
+		outcome->is_final = true;
+		return true;
+	}
+	if (waiting.progress == PROGRESS_WAITING)
+		outcome->put_off_until = clock_wall() + LOOK_AGAIN_US;
+	return waiting.progress == PROGRESS_DONE;
+}
+
+static void
+end_job(const JobTask *task, JobOutcome *outcome, Action action)
 {
 	char *workflow = json_text(task->arguments, "workflow");
 	Jsonb *evidence = command_answers(outcome);
 	ProvisionRows rows;
 	Provision *row;
-	const char *error = outcome->error;
+	const char *error;
 
 	if (workflow != NULL)
 		workflow_hold(id_parse(workflow));
@@ -469,6 +554,10 @@ end_job(const JobTask *task, const JobOutcome *outcome, Action action)
 				   json_text(task->arguments, "name"));
 	if (row == NULL || row->job == NULL || !id_equal(row->job, task->id))
 		return;
+	if (component_find(row->component)->await != NULL &&
+		!await_others(row, outcome, action, &evidence))
+		return;
+	error = outcome->error;
 	if (error != NULL && !outcome->is_final)
 	{
 		gate_run(&provision_note_error, EXPECT_ONE, gate_uuid(&row->tenant),
@@ -563,4 +652,5 @@ provision_init(void)
 	job_kind_register(&run_kind);
 	job_kind_register(&watch_kind);
 	provision_steps_init();
+	purge_set_clearer(clear_for_purge);
 }

@@ -32,6 +32,12 @@ typedef struct Provision
 	char *step;
 } Provision;
 
+typedef enum Progress
+{
+	PROGRESS_WAITING,
+	PROGRESS_DONE
+} Progress;
+
 /* What is asked for. */
 typedef struct ProvisionRequest
 {
@@ -57,6 +63,8 @@ typedef struct Component
 	Jsonb *(*prepare)(ProvisionRequest *request);
 	/* Undo that; NULL where there is nothing to do. */
 	void (*release)(const Provision *row);
+	/* Of what other jobs of the library do: is it done, or still right?  Raises where it is not. */
+	Progress (*await)(Provision *row, bool is_check, Jsonb **evidence);
 } Component;
 
 extern const Component *component_find(const char *name); /* raises 22023 */
@@ -65,6 +73,9 @@ extern int component_order(const char *name);
 
 /* The domain that the specification names or, below tenancy.base_domain, the tenant's own; NULL. */
 extern char *component_domain(const TenantEntry *tenant, const Jsonb *spec);
+
+/* "SELECT (%s.function($1, $2)).id": a public function, of the tenant and a document. */
+extern GateRows *provision_call(const char *sql, const pg_uuid_t *tenant, const Jsonb *document);
 
 /*
  * Ask for it.  The job that does it; NULL where it is there already as asked for, or needs no
@@ -84,6 +95,9 @@ extern pg_uuid_t *provision_take_back_step(const pg_uuid_t *tenant, const pg_uui
 
 /* Look whether what fits is as it should be; with "repair" do it again. */
 extern int provision_look_after(const pg_uuid_t *tenant, const char *component, bool repair);
+
+/* What is held in the database has changed. */
+extern void provision_hold(Provision *row, Jsonb *holdings);
 
 /* The row; NULL where there is none. */
 extern Datum provision_row(const pg_uuid_t *tenant, const char *component, const char *name);

@@ -58,19 +58,21 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.application_migration', '');
 
 INSERT INTO tenancy.workflow_definition (name, version, definition, created_at, shipped) VALUES
     ('provisioning', 1, '{"purpose": "provisioning", "steps": [
-        {"id": "infrastructure", "name": "Infrastructure", "type": "system", "processor": "provision.infrastructure", "compensation": "provision.remove"},
-        {"id": "database", "name": "Database", "type": "system", "depends_on": ["infrastructure"], "processor": "provision.database", "compensation": "provision.remove"},
-        {"id": "application", "name": "Application", "type": "system", "depends_on": ["database"], "processor": "provision.application", "compensation": "provision.remove"},
-        {"id": "dns", "name": "Domain Name System", "type": "system", "depends_on": ["database"], "processor": "provision.dns", "compensation": "provision.remove"},
-        {"id": "ssl", "name": "Certificate", "type": "system", "depends_on": ["application", "dns"], "processor": "provision.ssl", "compensation": "provision.remove"},
-        {"id": "monitoring", "name": "Monitoring", "type": "system", "depends_on": ["application"], "processor": "provision.monitoring", "compensation": "provision.remove"}]}', now(), true),
+        {"id": "infrastructure", "name": "Infrastructure", "type": "system", "processor": "provision.infrastructure", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "database", "name": "Database", "type": "system", "depends_on": ["infrastructure"], "processor": "provision.database", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "application", "name": "Application", "type": "system", "depends_on": ["database"], "processor": "provision.application", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "dns", "name": "Domain Name System", "type": "system", "depends_on": ["database"], "processor": "provision.dns", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "ssl", "name": "Certificate", "type": "system", "depends_on": ["application", "dns"], "processor": "provision.ssl", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "monitoring", "name": "Monitoring", "type": "system", "depends_on": ["application"], "processor": "provision.monitoring", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "backups", "name": "Backups", "type": "system", "depends_on": ["application"], "processor": "provision.backups", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}}]}', now(), true),
     ('onboarding_hosted', 1, '{"steps": [
         {"id": "tenant_creation", "name": "Create Tenant", "type": "system", "processor": "tenant.create", "compensation": "tenant.delete"},
         {"id": "database_setup", "name": "Setup Database", "type": "system", "depends_on": ["tenant_creation"], "processor": "database.check"},
         {"id": "initial_catalog_import", "name": "Import Initial Catalog", "type": "system", "required": false, "depends_on": ["database_setup"], "processor": "catalog.import", "compensation": "catalog.remove"},
-        {"id": "infrastructure", "name": "Infrastructure", "type": "system", "depends_on": ["database_setup"], "processor": "provision.infrastructure", "compensation": "provision.remove"},
-        {"id": "database", "name": "Database", "type": "system", "depends_on": ["infrastructure"], "processor": "provision.database", "compensation": "provision.remove"},
-        {"id": "application", "name": "Application", "type": "system", "depends_on": ["database"], "processor": "provision.application", "compensation": "provision.remove"},
-        {"id": "dns", "name": "Domain Name System", "type": "system", "depends_on": ["database"], "processor": "provision.dns", "compensation": "provision.remove"},
-        {"id": "ssl", "name": "Certificate", "type": "system", "depends_on": ["application", "dns"], "processor": "provision.ssl", "compensation": "provision.remove"},
-        {"id": "monitoring", "name": "Monitoring", "type": "system", "depends_on": ["application"], "processor": "provision.monitoring", "compensation": "provision.remove"}]}', now(), true);
+        {"id": "infrastructure", "name": "Infrastructure", "type": "system", "depends_on": ["database_setup"], "processor": "provision.infrastructure", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "database", "name": "Database", "type": "system", "depends_on": ["infrastructure"], "processor": "provision.database", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "application", "name": "Application", "type": "system", "depends_on": ["database"], "processor": "provision.application", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "dns", "name": "Domain Name System", "type": "system", "depends_on": ["database"], "processor": "provision.dns", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "ssl", "name": "Certificate", "type": "system", "depends_on": ["application", "dns"], "processor": "provision.ssl", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "monitoring", "name": "Monitoring", "type": "system", "depends_on": ["application"], "processor": "provision.monitoring", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
+        {"id": "backups", "name": "Backups", "type": "system", "depends_on": ["application"], "processor": "provision.backups", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}}]}', now(), true);

@@ -174,11 +174,8 @@ compensate(Running *workflow)
 void
 compensation_put(const Running *workflow)
 {
-	JobRequest request = {
-		.kind = STEP_KIND,
-		.tenant = workflow->tenant,
-		.priority = JOB_MIDDLE_PRIORITY,
-	};
+	/* Of no tenant: the jobs of this one may go with it. */
+	JobRequest request = {.kind = STEP_KIND, .priority = JOB_MIDDLE_PRIORITY};
 	JsonBuilder arguments;
 
 	json_begin(&arguments);

@@ -216,7 +216,7 @@ write_commands() { # the shipped ones, as an operator would fill them in
 		    "CADDY_STORAGE": f"{outside}/caddy", "ACME_SERVER": "https://127.0.0.1:14000/dir", "ACME_EMAIL": "e2e@saas.test",
 		    "ACME_RESOLVER": "127.0.0.1:5353", "LEGO_PATH": f"{outside}/lego", "LEGO_CA_CERTIFICATES": f"{outside}/ca.pem",
 		    "PROMETHEUS": "http://127.0.0.1:9090", "TARGETS_DIRECTORY": f"{outside}/targets",
-		    "RULES_DIRECTORY": f"{outside}/rules", "TARGET": "127.0.0.1:8080",
+		    "RULES_DIRECTORY": f"{outside}/rules", "TARGET": "127.0.0.1:8080", "VERIFY_USER": "tenancy_restore",
 		}
 		for command in commands.values():
 		    command["argv"][0] = recipes + "/" + command["argv"][0].rsplit("/", 1)[1]
@@ -238,7 +238,7 @@ outside_start() {
 	server_user=$(stat -c %U "$PGHOST")
 	outside=$PGHOST/outside
 	recipes=$PGHOST/stage$("${PG_CONFIG:-pg_config}" --sharedir)/pg_tenancy/recipes
-	for directory in . knot caddy tablespaces bundles lego targets rules tsdb; do
+	for directory in . knot caddy tablespaces bundles lego targets rules tsdb backups; do
 		mkdir -p "$outside/$directory"
 		chown "$server_user" "$outside/$directory"
 	done

@@ -54,11 +54,12 @@ for spec in '{"hosts": ["a b"]}' '{"hosts": ["a.test"], "upstream": "localhost"}
 	like "$(sql "SELECT provision_application('acme', '$spec')")" 22023 "refused: $spec"
 done
 like "$(sql "SELECT provision_ssl('acme', 'a.test', 'luck')")" '22023.*method' "an unknown method"
+like "$(sql "SELECT provision_backups('acme', '{\"every\": \"soon\"}')")" '(22007|42704|55000)' "no interval"
 like "$(sql "SELECT provision_infrastructure('acme', '{\"pool_size\": 0}')")" 22023 "a pool without connections"
 like "$(sql "SELECT provision_check('acme', 'luck')")" '22023.*"luck".*HINT' "an unknown component"
 like "$(sql "SELECT provision_remove('acme', 'luck')")" 22023 "nor can it be removed"
 sql "CREATE ROLE nobody LOGIN" >/dev/null
-for call in infrastructure database application dns ssl monitoring check remove; do
+for call in infrastructure database application dns ssl monitoring backups check remove; do
 	like "$(PGUSER=nobody sql "SELECT provision_$call('$acme')")" 42501 "not for everybody: $call"
 	like "$(sql "BEGIN; SELECT tenant_context_set('acme'); SELECT provision_$call('$acme')")" 42501 "nor for a tenant"
 done
@@ -158,7 +159,7 @@ is "$(becomes dns active beta)" active "for others"
 log >/dev/null
 like "$(sql "SELECT tenant_provision('acme', '{\"luck\": {}}')")" '22023.*"luck"' "an unknown component"
 like "$(sql "SELECT tenant_provision('acme', '{\"dns\": {\"ttl\": 0}}')")" 22023 "one that is not right"
-id=$(sql "SELECT id FROM tenant_provision('acme', '{\"dns\": {\"ttl\": 7}, \"monitoring\": false}')")
+id=$(sql "SELECT id FROM tenant_provision('acme', '{\"dns\": {\"ttl\": 7}, \"monitoring\": false, \"backups\": false}')")
 is "$(sql "SELECT id FROM tenant_provision('acme')")" "$id" "the workflow that runs is the one"
 wait_for 30 "SELECT state FROM tenancy.workflow WHERE id = '$id'" completed
 is "$(sql "SELECT state, tenant_id FROM tenancy.workflow WHERE id = '$id'")" "completed|$acme" "all is provisioned"
@@ -170,7 +171,7 @@ sql "SELECT provision_remove('acme')" >/dev/null
 wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state <> 'removed' AND tenant_id = '$acme'" 0
 log >/dev/null
 echo 1 > "$outside/ssl.do"
-id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"hosted\", \"provision\": {\"monitoring\": false}}', 'onboarding_hosted')")
+id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"hosted\", \"provision\": {\"monitoring\": false, \"backups\": false}}', 'onboarding_hosted')")
 wait_for 30 "SELECT state FROM tenancy.workflow WHERE id = '$id'" failed
 is "$(sql "SELECT error FROM tenancy.workflow WHERE id = '$id'")" "the command ended with status 1: ssl cannot do" "an onboarding that fails outside"
 is "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')")" compensating "is undone outside"
@@ -184,4 +185,24 @@ rm "$outside/ssl.do"
 sql "SELECT tenant_suspend('acme', 'test')" >/dev/null
 like "$(sql "SELECT provision_dns('acme')")" '55000.*suspended' "nothing is provided for who is suspended"
 is "$(sql "SELECT count(*) > 0 FROM provision_remove('acme')")" t "but it may be removed"
+
+# purged: what is outside goes first
+id=$(sql "SELECT id FROM tenant_provision('beta', '{\"monitoring\": false, \"backups\": false}')")
+wait_for 30 "SELECT state FROM tenancy.workflow WHERE id = '$id'" completed
+log >/dev/null
+beta=$(sql "SELECT id FROM tenancy.tenant WHERE slug = 'beta'")
+sql "SELECT tenant_delete('beta')" >/dev/null
+is "$(sql "SELECT document IS NOT NULL FROM tenant_purge('beta', force => true, dry_run => true)"), $(log)" "t, " "a dry run of a purge leaves the outside alone"
+is "$(sql "SELECT count(*) FROM tenancy.provision WHERE tenant_id = '$beta' AND state = 'active'")" 6 "all of it"
+echo 1 > "$outside/dns.undo"
+is "$(sql "SELECT document IS NULL FROM tenant_purge('beta', force => true)")" t "a purge begins outside, and is not finished"
+wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state = 'removal_failed'" 1
+sleep 6
+is "$(sql "SELECT state FROM tenancy.tenant WHERE id = '$beta'"), $(sql "SELECT document IS NULL FROM tenancy.deletion_certificate WHERE tenant_id = '$beta'")" "purging, t" "it waits for what could not be removed"
+is "$(log)" "ssl undo,dns undo" "and does not try for ever"
+rm "$outside/dns.undo"
+sql "SELECT provision_remove('$beta'::uuid)" >/dev/null
+wait_for 60 "SELECT state FROM tenancy.tenant WHERE id = '$beta'" purged
+is "$(sql "SELECT state FROM tenancy.tenant WHERE id = '$beta'"), $(sql "SELECT count(*) FROM tenancy.provision WHERE tenant_id = '$beta'")" "purged, 0" "then the tenant is purged"
+like "$(sql "SELECT document FROM tenancy.deletion_certificate WHERE tenant_id = '$beta'")" 'dns .*beta.saas.example' "the certificate tells of it"
 done_testing

@@ -67,8 +67,10 @@ is "$(ends completed)" completed "one that says no JSON"
 is "$(sql "SELECT result FROM tenancy.workflow_step WHERE workflow_id = '$id'")" '{"do": "no json\n"}' "is kept as it says it"
 
 # tried again, and failed
+often='"retry": {"max_attempts": 50, "delays_seconds": [0.3]}'
+define often "$(retry=$often step a '"processor": "work.input(jsonb)"'), $(retry=$often step b '"depends_on": ["a"]'), $(retry=$often step c '"depends_on": ["b"]')" >/dev/null
 echo 75 > "$outside/b.check"
-begin 2
+begin 2 often
 wait_for 20 "SELECT attempt >= 2 FROM tenancy.job_pending WHERE kind = 'workflow.command'" t
 rm "$outside/b.check"
 is "$(ends completed)" completed "status 75 is tried again"
