@@ -30,6 +30,9 @@
 #include "utils/wait_event.h"
 
 #define PAUSE_US (60 * USECS_PER_SEC)
+
+/* Who is held is resumed when a session ends; should that be forgotten, after a day. */
+#define HOLD_US USECS_PER_DAY
 #define RUNNER_LEAVES_WITHIN_US (5 * USECS_PER_SEC)
 #define POLL_MS 10
 
@@ -332,6 +335,20 @@ directory_pause(Oid database)
 }
 
 void
+directory_hold(Oid database)
+{
+	TimestampTz until = GetCurrentTimestamp() + HOLD_US;
+	DirectoryEntry *entry;
+
+	(void) directory_note_due(database, DUE_NEVER);
+	entry = lock_entry(database);
+	if (entry == NULL)
+		return;
+	entry->paused_until = until;
+	unlock_entry();
+}
+
+void
 directory_resume(Oid database)
 {
 	DirectoryEntry *entry = lock_entry(database);
@@ -594,10 +611,9 @@ TENANCY_FUNCTION(worker_read)
 	workers = directory_read_job_workers(&count);
 	for (int i = 0; i < count; i++)
 	{
-		Datum values[8] = {
-			CStringGetTextDatum(roles[workers[i].role]),
-			ObjectIdGetDatum(workers[i].database), Int32GetDatum(workers[i].pid),
-			CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
+		Datum values[8] = {CStringGetTextDatum(roles[workers[i].role]),
+						   ObjectIdGetDatum(workers[i].database), Int32GetDatum(workers[i].pid),
+						   CStringGetTextDatum(workers[i].is_idle ? "idle" : "running")};
 		bool nulls[8] = {false, false, false, false, false, true, true, true};
 
 		put_time(values, nulls, 4, workers[i].since);

@@ -80,6 +80,9 @@ extern DirectoryEntry *directory_read(int *count);
 extern void directory_pause(Oid database);
 extern void directory_resume(Oid database);
 
+/* Keep them away from one that none has seen yet, until it is resumed.  Never raises. */
+extern void directory_hold(Oid database);
+
 /*
  * Queued jobs are ready in this database, or will be at the time given: wakes a worker that is
  * idle there, or else the launcher.  Never raises.

@@ -77,6 +77,24 @@ diff <(contents app) "$first/before" > "$PGHOST/diff"
 ok $? "brings every row"
 works app
 
+# where workers run: they wait for the end of the session that restores, however long it takes
+"$top/test/cluster" stop "$second"
+environment=$("$top/test/cluster" start "$second" --no-extension)
+eval "$environment"
+psql -Xq -f "$first/globals.sql" postgres >/dev/null 2>&1
+pg_restore -f "$PGHOST/app.sql" "$first/app.dump"
+ok $? "pg_restore into a file"
+sed -i '/^CREATE EXTENSION.* pg_tenancy /a SELECT pg_catalog.pg_sleep(5);' "$PGHOST/app.sql"
+psql -Xq -v ON_ERROR_STOP=1 -f "$PGHOST/app.sql" app > "$PGHOST/errors" 2>&1
+ok $? "which is restored beside workers"
+sed 's/^/# /' "$PGHOST/errors" | grep -v pg_sleep | head -n 5
+for _ in $(seq 100); do
+	[ "$(sql "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded'" app)" -gt 3 ] 2>/dev/null && break
+	sleep 0.2
+done
+is "$(sql "SELECT count(*) > 3 FROM tenancy.job_run WHERE state = 'succeeded'" app)" t "and then they work"
+is "$(sql "SELECT schedule.every FROM tenancy.schedule WHERE kind = 'storage.measure'" app)" 00:07:00 "as the schedule of the dump says"
+
 # without the roles it says so
 eval "$(echo "export PGHOST='$first'")"
 sql "CREATE DATABASE orphan TEMPLATE app" postgres >/dev/null
