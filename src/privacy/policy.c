@@ -32,7 +32,7 @@
 
 #define MAX_BATCH_ROWS 100000
 
-GATE_STATEMENT(policy_put,
+GATE_STATEMENT(retention_policy_put,
 			   "INSERT INTO tenancy.retention_policy AS p (id, template, schema_name, table_name,"
 			   "    time_expression, period, action, legal_basis, batch_rows, anonymise, filter,"
 			   "    created_at, updated_at)"
@@ -46,7 +46,7 @@ GATE_STATEMENT(policy_put,
 			   " RETURNING p",
 			   UUIDOID, TEXTOID, NAMEOID, NAMEOID, TEXTOID, INTERVALOID, TEXTOID, TEXTOID, INT4OID,
 			   JSONBOID, TEXTOID, TIMESTAMPTZOID);
-GATE_STATEMENT(policy_delete,
+GATE_STATEMENT(retention_policy_delete,
 			   "DELETE FROM tenancy.retention_policy AS p WHERE p.id = $1 RETURNING p", UUIDOID);
 GATE_STATEMENT(policy_template,
 			   "SELECT t.name FROM tenancy.template t WHERE t.schema_name = $1 ORDER BY t.name"
@@ -295,7 +295,7 @@ TENANCY_FUNCTION(retention_policy_set)
 					errdetail("It holds no rows of tenants, whose plans have one."));
 	}
 	PG_RETURN_DATUM(row_datum(
-		gate_run(&policy_put, EXPECT_ONE, gate_uuid(&policy.id), gate_text(policy.template),
+		gate_run(&retention_policy_put, EXPECT_ONE, gate_uuid(&policy.id), gate_text(policy.template),
 				 gate_name(policy.schema), gate_name(policy.table),
 				 gate_text(policy.time_expression), gate_argument(2),
 				 gate_text(retention_action_name(policy.action)), gate_text(policy.legal_basis),
@@ -318,7 +318,7 @@ TENANCY_FUNCTION(retention_policy_remove)
 	GateRows *rows;
 
 	context_require_none("a retention policy");
-	rows = gate_run(&policy_delete, EXPECT_AT_MOST_ONE, gate_uuid(id));
+	rows = gate_run(&retention_policy_delete, EXPECT_AT_MOST_ONE, gate_uuid(id));
 	if (rows->count == 0)
 		refuse_unknown(id);
 	PG_RETURN_DATUM(row_datum(rows, 0, 0));
