@@ -64,8 +64,8 @@ static struct MHD_Response *published[DOOR_PAGES];
 static int published_status[DOOR_PAGES];
 static struct MHD_Response *plain[DOOR_STATUSES];
 static const char *const plain_texts[DOOR_STATUSES] = {
-	"allowed\n",			"which domain?\n", "not allowed\n", "not found\n", "GET alone\n",
-	"a body is not taken\n", "not known now\n",
+	"allowed\n",   "which domain?\n",       "not allowed\n",   "not found\n",
+	"GET alone\n", "a body is not taken\n", "not known now\n",
 };
 
 static time_t
@@ -132,8 +132,8 @@ page_of(const char *path)
 static bool
 has_body(struct MHD_Connection *connection)
 {
-	const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-													 MHD_HTTP_HEADER_CONTENT_LENGTH);
+	const char *length =
+		MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
 	return (length != NULL && strcmp(length, "0") != 0) ||
 		   MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
@@ -260,12 +260,12 @@ open_door(int listener, const DoorCallbacks *functions)
 	callbacks = functions;
 	if (!make_plain_responses())
 		return false;
-	http = MHD_start_daemon(
-		MHD_USE_EPOLL, 0, NULL, NULL, on_request, NULL, MHD_OPTION_LISTEN_SOCKET, listener,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned) MAX_CONNECTIONS,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) BYTES_PER_CONNECTION,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS, MHD_OPTION_NOTIFY_CONNECTION,
-		on_connection, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+	http = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, NULL,
+							MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_LIMIT,
+							(unsigned) MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+							(size_t) BYTES_PER_CONNECTION, MHD_OPTION_CONNECTION_TIMEOUT,
+							(unsigned) IDLE_SECONDS, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+							NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
 	return http != NULL;
 }
 

@@ -38,14 +38,15 @@
 #include "utils/rel.h"
 
 /* A tenant's counted tables, and what they count for. */
-GATE_STATEMENT(apply_counted,
-			   "SELECT c.oid, pg_catalog.replace(pg_catalog.encode(g.tgargs, 'escape'), '\\000', '')"
-			   "  FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid"
-			   "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-			   "  JOIN tenancy.tenant_schema s ON s.schema_name = n.nspname"
-			   " WHERE g.tgfoid = 'tenancy.quota_count()'::pg_catalog.regprocedure"
-			   "   AND g.tgname = 'tenancy_quota_insert' AND s.tenant_id = $1 ORDER BY 1",
-			   UUIDOID);
+GATE_STATEMENT(
+	apply_counted,
+	"SELECT c.oid, pg_catalog.replace(pg_catalog.encode(g.tgargs, 'escape'), '\\000', '')"
+	"  FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	"  JOIN tenancy.tenant_schema s ON s.schema_name = n.nspname"
+	" WHERE g.tgfoid = 'tenancy.quota_count()'::pg_catalog.regprocedure"
+	"   AND g.tgname = 'tenancy_quota_insert' AND s.tenant_id = $1 ORDER BY 1",
+	UUIDOID);
 
 #define TENANT_COLUMN "tenant_id"
 #define END_OF_ROWS "\\."

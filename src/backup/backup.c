@@ -96,7 +96,7 @@ GATE_STATEMENT(backup_source,
 #define VERIFICATION_SUFFIX ".verification.json"
 
 static const StateMove moves[] = {
-	{"requested", "start", "running"},	 {"requested", "fail", "failed"},
+	{"requested", "start", "running"},   {"requested", "fail", "failed"},
 	{"running", "succeed", "succeeded"}, {"running", "fail", "failed"},
 	{"succeeded", "expire", "expiring"}, {"failed", "expire", "expiring"},
 	{"expiring", "remove", "expired"},
@@ -274,8 +274,7 @@ start(const JobTask *task)
 		return NULL;
 	}
 	move(id, "start", NULL);
-	job = backup_command("dump", id, tenant,
-						 backup_input(id, id, row_jsonb(source, 0, 0)));
+	job = backup_command("dump", id, tenant, backup_input(id, id, row_jsonb(source, 0, 0)));
 	gate_run(&backup_set_source, EXPECT_ONE, gate_uuid(id), gate_jsonb(row_jsonb(source, 0, 0)),
 			 gate_uuid(job));
 	return NULL;
@@ -328,8 +327,7 @@ TENANCY_FUNCTION(backup_verify)
 	tenant = row_uuid(rows, 0, 1);
 	backup_require(id, row_text(rows, 0, 0));
 	backup_require_command();
-	(void) backup_command("verify", id, tenant,
-						  backup_input(id, id, NULL));
+	(void) backup_command("verify", id, tenant, backup_input(id, id, NULL));
 	PG_RETURN_DATUM(row(id));
 }
 
@@ -359,10 +357,10 @@ verified(const pg_uuid_t *id, const JobTask *task, JobOutcome *outcome)
 		GateRows *differences;
 
 		found = backup_read_json(backup_path(tenant, id, VERIFICATION_SUFFIX));
-		differences =
-			gate_run(&backup_differences, EXPECT_ONE,
-					 gate_jsonb(row_jsonb(gate_run(&backup_evidence, EXPECT_ONE, gate_uuid(id)), 0, 0)),
-					 gate_jsonb(json_member(found, "tables")));
+		differences = gate_run(
+			&backup_differences, EXPECT_ONE,
+			gate_jsonb(row_jsonb(gate_run(&backup_evidence, EXPECT_ONE, gate_uuid(id)), 0, 0)),
+			gate_jsonb(json_member(found, "tables")));
 		if (!row_is_null(differences, 0, 0))
 			error = psprintf("these tables are not what was backed up: %s",
 							 row_text(differences, 0, 0));
@@ -415,8 +413,8 @@ static const struct
 	const char *action;
 	BackupSettle settle;
 } actions[] = {
-	{"dump", dumped},	  {"verify", verified},	 {"remove", removed},
-	{"unpack", restore_unpacked}, {"discard", discarded},
+	{"dump", dumped},       {"verify", verified}, {"remove", removed}, {"unpack", restore_unpacked},
+	{"discard", discarded},
 };
 
 static JobOutcome

@@ -46,21 +46,22 @@ GATE_STATEMENT(backup_policy_due,
  * What is not to be kept, but never the last one that succeeded of a tenant that is not purged;
  * and removals that went wrong.
  */
-GATE_STATEMENT(backup_policy_expired,
-			   "SELECT b.id FROM ("
-			   "   SELECT b.id, b.tenant_id, b.state, b.expires_at, b.requested_at,"
-			   "          pg_catalog.row_number() OVER (PARTITION BY b.tenant_id"
-			   "                                        ORDER BY b.requested_at DESC, b.id DESC) AS n"
-			   "     FROM tenancy.backup b WHERE b.state = 'succeeded') b"
-			   "  LEFT JOIN tenancy.backup_policy p ON p.tenant_id = b.tenant_id"
-			   "  LEFT JOIN tenancy.tenant t ON t.id = b.tenant_id"
-			   " WHERE (b.n > 1 AND (b.expires_at <= $1 OR b.n > p.keep))"
-			   "    OR t.state IS NULL OR t.state = 'purged'"
-			   " UNION ALL"
-			   " SELECT b.id FROM tenancy.backup b WHERE b.state = 'expiring'"
-			   "    AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = b.job_id)"
-			   " LIMIT $2",
-			   TIMESTAMPTZOID, INT4OID);
+GATE_STATEMENT(
+	backup_policy_expired,
+	"SELECT b.id FROM ("
+	"   SELECT b.id, b.tenant_id, b.state, b.expires_at, b.requested_at,"
+	"          pg_catalog.row_number() OVER (PARTITION BY b.tenant_id"
+	"                                        ORDER BY b.requested_at DESC, b.id DESC) AS n"
+	"     FROM tenancy.backup b WHERE b.state = 'succeeded') b"
+	"  LEFT JOIN tenancy.backup_policy p ON p.tenant_id = b.tenant_id"
+	"  LEFT JOIN tenancy.tenant t ON t.id = b.tenant_id"
+	" WHERE (b.n > 1 AND (b.expires_at <= $1 OR b.n > p.keep))"
+	"    OR t.state IS NULL OR t.state = 'purged'"
+	" UNION ALL"
+	" SELECT b.id FROM tenancy.backup b WHERE b.state = 'expiring'"
+	"    AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = b.job_id)"
+	" LIMIT $2",
+	TIMESTAMPTZOID, INT4OID);
 /* Their job has been given up for good. */
 GATE_STATEMENT(backup_policy_lost,
 			   "SELECT b.id FROM tenancy.backup b WHERE b.state IN ('requested', 'running')"
@@ -94,10 +95,10 @@ TENANCY_FUNCTION(backup_policy_set)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"keep\" must be at least 1"));
 	backup_require_command();
-	PG_RETURN_DATUM(row_datum(gate_run(&backup_policy_upsert, EXPECT_ONE, gate_uuid(tenant),
-									   gate_argument(1), gate_argument(2), gate_argument(3),
-									   gate_timestamptz(clock_now())),
-							  0, 0));
+	PG_RETURN_DATUM(
+		row_datum(gate_run(&backup_policy_upsert, EXPECT_ONE, gate_uuid(tenant), gate_argument(1),
+						   gate_argument(2), gate_argument(3), gate_timestamptz(clock_now())),
+				  0, 0));
 }
 
 /* backup_policy_reset(tenant regtenant) → tenancy.backup_policy */
@@ -129,7 +130,8 @@ maintain(void)
 	due = gate_run(&backup_policy_due, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
 	for (int64 i = 0; i < due->count; i++)
 		(void) backup_request(row_uuid(due, i, 0));
-	expired = gate_run(&backup_policy_expired, EXPECT_ANY, gate_timestamptz(now), gate_int32(MAX_PER_RUN));
+	expired = gate_run(&backup_policy_expired, EXPECT_ANY, gate_timestamptz(now),
+					   gate_int32(MAX_PER_RUN));
 	for (int64 i = 0; i < expired->count; i++)
 		backup_expire(row_uuid(expired, i, 0));
 	return psprintf("{\"lost\": " INT64_FORMAT ", \"requested\": " INT64_FORMAT

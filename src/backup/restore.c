@@ -128,8 +128,8 @@ draft_of(const Jsonb *source, const char *slug)
 	int count = json_element_count(labels);
 	char *isolation = json_text(source, "isolation");
 	TenantDraft draft = {
-		.slug = slug != NULL ? pstrdup(slug)
-							 : psprintf("%s" DEFAULT_SUFFIX, json_text(source, "slug")),
+		.slug =
+			slug != NULL ? pstrdup(slug) : psprintf("%s" DEFAULT_SUFFIX, json_text(source, "slug")),
 		.name = json_text(source, "name"),
 		.template = json_text(source, "template"),
 		.has_schema = strcmp(isolation, "schema") == 0,

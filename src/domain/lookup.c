@@ -60,7 +60,7 @@ typedef struct NameKey
 typedef struct NameEntry
 {
 	NameKey key;
-	bool is_loaded;	  /* of a database */
+	bool is_loaded;   /* of a database */
 	bool lacks_names; /* of a database: there was no room for some */
 } NameEntry;
 
@@ -71,18 +71,19 @@ typedef struct NameEntry
 	"   JOIN tenancy.tenant t ON t.id = d.tenant_id"                                               \
 	"  WHERE d.state = 'verified' AND t.state = 'active'"
 GATE_SCAN(domain_all_names, ALL_NAMES, InvalidOid);
-GATE_LATEST(domain_changed_names,
-			"SELECT true, n.name, EXISTS (SELECT FROM tenancy.tenant t"
-			"                              WHERE t.slug = n.name AND t.state = 'active')"
-			"  FROM pg_catalog.unnest($1) AS n (name)"
-			" UNION ALL"
-			" SELECT false, n.name, EXISTS (SELECT FROM tenancy.domain d"
-			"                                 JOIN tenancy.tenant t ON t.id = d.tenant_id"
-			"                                WHERE d.domain = n.name AND d.state = 'verified'"
-			"                                  AND t.state = 'active')"
-			"  FROM (SELECT pg_catalog.unnest($2) UNION"
-			"        SELECT d.domain FROM tenancy.domain d WHERE d.tenant_id = ANY ($3)) AS n (name)",
-			TEXTARRAYOID, TEXTARRAYOID, UUIDARRAYOID);
+GATE_LATEST(
+	domain_changed_names,
+	"SELECT true, n.name, EXISTS (SELECT FROM tenancy.tenant t"
+	"                              WHERE t.slug = n.name AND t.state = 'active')"
+	"  FROM pg_catalog.unnest($1) AS n (name)"
+	" UNION ALL"
+	" SELECT false, n.name, EXISTS (SELECT FROM tenancy.domain d"
+	"                                 JOIN tenancy.tenant t ON t.id = d.tenant_id"
+	"                                WHERE d.domain = n.name AND d.state = 'verified'"
+	"                                  AND t.state = 'active')"
+	"  FROM (SELECT pg_catalog.unnest($2) UNION"
+	"        SELECT d.domain FROM tenancy.domain d WHERE d.tenant_id = ANY ($3)) AS n (name)",
+	TEXTARRAYOID, TEXTARRAYOID, UUIDARRAYOID);
 GATE_LOOKUP(domain_is_verified,
 			"SELECT FROM tenancy.domain d JOIN tenancy.tenant t ON t.id = d.tenant_id"
 			" WHERE d.domain = $1 AND d.state = 'verified' AND t.state = 'active'",

@@ -26,11 +26,11 @@ static const int door_statuses[] = {200, 400, 403, 404, 405, 413, 503};
 
 typedef struct DoorState
 {
-	pg_atomic_uint32 door;		  /* its pid; 0: nobody is there */
-	pg_atomic_uint32 reader;	  /* pid of who reads the database for it */
-	pg_atomic_uint32 database;	  /* whose names are asked for; InvalidOid until it was read */
+	pg_atomic_uint32 door;        /* its pid; 0: nobody is there */
+	pg_atomic_uint32 reader;      /* pid of who reads the database for it */
+	pg_atomic_uint32 database;    /* whose names are asked for; InvalidOid until it was read */
 	pg_atomic_uint32 connections; /* that are open */
-	pg_atomic_uint64 read_at;	  /* the last time that the reader was through, a TimestampTz */
+	pg_atomic_uint64 read_at;     /* the last time that the reader was through, a TimestampTz */
 	pg_atomic_uint64 served[DOOR_PAGES][DOOR_STATUSES];
 	pg_atomic_uint64 cut_off; /* connections that were too slow */
 } DoorState;

@@ -47,7 +47,8 @@ GATE_LOOKUP(scrape_targets_json,
 pg_noreturn static void
 refuse_target(const char *target)
 {
-	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid target \"%s\"", target),
+	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid target \"%s\"", target),
 			errhint("It is host:port, the host a name or an address."));
 }
 
@@ -159,8 +160,8 @@ TENANCY_FUNCTION(scrape_target_remove)
 	GateRows *rows;
 
 	context_require_none("setting what is scraped");
-	rows = gate_run(&scrape_target_delete, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
-					gate_text(target));
+	rows =
+		gate_run(&scrape_target_delete, EXPECT_AT_MOST_ONE, gate_uuid(tenant), gate_text(target));
 	if (rows->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("target \"%s\" does not exist", target));

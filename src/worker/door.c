@@ -53,7 +53,7 @@
 static const DoorServer *server;
 static MemoryContext scratch;
 static char *served_address = NULL; /* in TopMemoryContext; NULL: the door is shut */
-static char *problems = NULL;		/* what the reader has found, in TopMemoryContext */
+static char *problems = NULL;       /* what the reader has found, in TopMemoryContext */
 static uint64 loaded_at = 0;
 static WaitEventSet *events = NULL;
 
@@ -247,8 +247,8 @@ publish_health(bool is_stale)
 		}
 	}
 	initStringInfo(&text);
-	appendStringInfo(&text, "{\"status\": \"%s\", \"problems\": [%s]", list.len == 0 ? "ok" : "failing",
-					 list.data);
+	appendStringInfo(&text, "{\"status\": \"%s\", \"problems\": [%s]",
+					 list.len == 0 ? "ok" : "failing", list.data);
 	if (read_at != 0)
 		appendStringInfo(&text, ", \"age_seconds\": %ld",
 						 (long) ((GetCurrentTimestamp() - read_at) / USECS_PER_SEC));
@@ -264,9 +264,8 @@ look_around(void)
 	TimestampTz now = GetCurrentTimestamp();
 	uint64 read_at = pg_atomic_read_u64(&door_state->read_at);
 	bool is_stale = read_at == 0 ||
-					now - (TimestampTz) read_at > setting_http_refresh_interval * MISSED_TURNS *
-														  INT64CONST(1000) +
-													  SLACK_US;
+					now - (TimestampTz) read_at >
+						setting_http_refresh_interval * MISSED_TURNS * INT64CONST(1000) + SLACK_US;
 
 	if (now - looked_at < USECS_PER_SEC)
 		return;
