@@ -4,7 +4,7 @@
 # The floors of src/, from the ground up: the order of the install script and the
 # include rule (a file includes its own folder and those to the left of it).
 # PGXS has a MODULES of its own with another meaning, hence the name.
-FLOORS = core shmem catalog context crypto job tenant meter usage limit domain price subscription ledger credit billing payment revenue workflow privacy observe backup provision worker hook
+FLOORS = core shmem catalog context crypto job tenant meter usage limit resource domain price subscription ledger credit billing payment revenue workflow privacy observe backup provision worker hook
 
 EXTENSION = pg_tenancy
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_tenancy.control)

@@ -18,7 +18,7 @@
 #include "job/schedule.h"
 #include "limit/quota.h"
 #include "limit/rate_limit.h"
-#include "limit/resource.h"
+#include "resource/resource.h"
 #include "meter/meter.h"
 #include "observe/door_state.h"
 #include "payment/payment.h"

@@ -14,7 +14,7 @@
 
 #include "core/settings.h"
 #include "domain/domain.h"
-#include "limit/resource.h"
+#include "resource/resource.h"
 #include "meter/meter.h"
 #include "observe/door_state.h"
 #include "worker/directory.h"

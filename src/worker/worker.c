@@ -11,7 +11,7 @@
 #include "domain/domain.h"
 #include "job/queue.h"
 #include "job/schedule.h"
-#include "limit/resource.h"
+#include "resource/resource.h"
 #include "meter/meter.h"
 #include "worker/directory.h"
 #include "worker/door.h"

@@ -1,5 +1,5 @@
 /*
- * limit/autoscale.c
+ * resource/autoscale.c
  *		Changing limits by what is used, within the range that an allocation allows.
  *
  * Every five minutes the tenants that have such a range are measured; a limit rises at once, to at
@@ -16,8 +16,8 @@
 #include "core/json.h"
 #include "core/money.h"
 #include "job/kind.h"
-#include "limit/recommend.h"
-#include "limit/resource.h"
+#include "resource/recommend.h"
+#include "resource/resource.h"
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

@@ -1,5 +1,5 @@
 /*
- * limit/explain.c
+ * resource/explain.c
  *		Every limit of a tenant, what is used of it, and what it has refused.
  */
 #include "postgres.h"

@@ -1,5 +1,5 @@
 /*
- * limit/rightsize.c
+ * resource/rightsize.c
  *		What a tenant's allocation should be, and what else could be saved, from what it used.
  *
  * The history is tenancy.usage_hour: the mean of each hour of the last eight days, an hour without
@@ -15,8 +15,8 @@
 #include "core/function.h"
 #include "core/json.h"
 #include "core/money.h"
-#include "limit/recommend.h"
-#include "limit/resource.h"
+#include "resource/recommend.h"
+#include "resource/resource.h"
 
 #include <math.h>
 

@@ -1,5 +1,5 @@
 /*
- * limit/resource.c
+ * resource/resource.c
  *		Allocations: what a tenant is guaranteed of the server's capacity, and what it may use
  *		at most.
  *
@@ -24,7 +24,7 @@
 #include "limit/rate_entry.h"
 #include "limit/rate_limit.h"
 #include "limit/refusal.h"
-#include "limit/resource.h"
+#include "resource/resource.h"
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

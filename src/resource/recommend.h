@@ -1,5 +1,5 @@
 /*
- * limit/recommend.h
+ * resource/recommend.h
  *		How much of a resource a tenant should have, from what it used.
  */
 #pragma once

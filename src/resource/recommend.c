@@ -1,5 +1,5 @@
 /*
- * limit/recommend.c
+ * resource/recommend.c
  *		How much of a resource a tenant should have, from what it used.
  *
  * The rules and constants are those of Kubernetes' Vertical Pod Autoscaler (buckets that grow by 5
@@ -10,7 +10,7 @@
 #include "postgres.h"
 
 #include "core/function.h"
-#include "limit/recommend.h"
+#include "resource/recommend.h"
 
 #include <math.h>
 

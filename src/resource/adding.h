@@ -1,5 +1,5 @@
 /*
- * limit/adding.h
+ * resource/adding.h
  *		May this statement add anything?  Over its storage quota a tenant's may not, nor while the
  *		tenant is suspended; reading and deleting always work.
  */

@@ -1,5 +1,5 @@
 /*
- * limit/watch.h
+ * resource/watch.h
  *		A timer that looks at the statement that runs, for limits that it may pass meanwhile.
  */
 #pragma once

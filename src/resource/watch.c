@@ -1,5 +1,5 @@
 /*
- * limit/watch.c
+ * resource/watch.c
  *		A timer that looks at the statement that runs.
  *
  * It goes on to the end of the transaction, for setting it costs a system call.  What it calls
@@ -8,9 +8,9 @@
 #include "postgres.h"
 
 #include "core/transaction.h"
-#include "limit/adding.h"
-#include "limit/resource.h"
-#include "limit/watch.h"
+#include "resource/adding.h"
+#include "resource/resource.h"
+#include "resource/watch.h"
 
 #include "miscadmin.h"
 #include "storage/latch.h"

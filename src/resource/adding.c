@@ -1,5 +1,5 @@
 /*
- * limit/adding.c
+ * resource/adding.c
  *		Which statements add something, and whether they may now.
  *
  * Adding is what makes a tenant's storage grow: INSERT, UPDATE, MERGE unless it only deletes,
@@ -14,10 +14,10 @@
 #include "catalog/extension.h"
 #include "catalog/registry.h"
 #include "context/context.h"
-#include "limit/adding.h"
+#include "resource/adding.h"
 #include "limit/quota.h"
 #include "limit/refusal.h"
-#include "limit/watch.h"
+#include "resource/watch.h"
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"

@@ -1,5 +1,5 @@
 /*
- * limit/resource.h
+ * resource/resource.h
  *		What is allocated to a tenant: limits of its sessions, and its CPU budget.
  */
 #pragma once

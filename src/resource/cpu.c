@@ -1,5 +1,5 @@
 /*
- * limit/cpu.c
+ * resource/cpu.c
  *		CPU budgets: seconds of CPU per minute, for all sessions of a tenant together.
  *
  * A budget is a bucket that leaks (GCRA), whose cost is the CPU time of the process: a nanosecond
@@ -21,8 +21,8 @@
 #include "core/transaction.h"
 #include "limit/quota.h"
 #include "limit/refusal.h"
-#include "limit/resource.h"
-#include "limit/watch.h"
+#include "resource/resource.h"
+#include "resource/watch.h"
 #include "shmem/table.h"
 
 #include <time.h>
