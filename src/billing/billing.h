@@ -111,6 +111,18 @@ extern Numeric invoice_settle(const pg_uuid_t *invoice, SettleKind kind, Numeric
 extern void invoices_settle(SettleKind kind, const pg_uuid_t *invoices, const Numeric *amounts,
 							int count);
 
+/*
+ * What the floor above does around a credit note: lock what it locks before invoices (42704 where
+ * there is no invoice), and hear of what is due then.
+ */
+typedef struct InvoiceWatcher
+{
+	void (*lock)(const pg_uuid_t *invoice);
+	void (*heard)(const pg_uuid_t *invoice);
+} InvoiceWatcher;
+
+extern void credit_note_set_watcher(const InvoiceWatcher *watcher);
+
 /* An invoice as its row says, locked. */
 typedef struct Invoice
 {

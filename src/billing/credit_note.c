@@ -136,6 +136,14 @@ typedef struct Draft
 	Numeric to_refund;
 } Draft;
 
+static const InvoiceWatcher *watcher; /* NULL for nobody */
+
+void
+credit_note_set_watcher(const InvoiceWatcher *new_watcher)
+{
+	watcher = new_watcher;
+}
+
 void
 credit_note_init(void)
 {
@@ -642,6 +650,8 @@ TENANCY_FUNCTION(credit_note_create)
 				errmsg("argument \"use\" must be \"credit\" or \"refund\""));
 	if (lines != NULL)
 		validate_lines(lines);
+	if (watcher != NULL)
+		watcher->lock(id);
 	draft.invoice = invoice = invoice_lock(id);
 	if (strcmp(invoice->state, "draft") == 0 || strcmp(invoice->state, "void") == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -662,5 +672,7 @@ TENANCY_FUNCTION(credit_note_create)
 	sum_up(&draft);
 	share_out(&draft, strcmp(use, "refund") == 0);
 	id = issue(&draft, reason, row_text(facts, 0, 0), row_int32(facts, 0, 1));
+	if (watcher != NULL)
+		watcher->heard(&invoice->id);
 	PG_RETURN_DATUM(row_datum(gate_run(&credit_note_row, EXPECT_ONE, gate_uuid(id)), 0, 0));
 }

@@ -91,6 +91,13 @@ ledger_credit(LedgerPosting *posting, LedgerAccount account, Numeric amount)
 	ledger_debit(posting, account, numeric_negate(amount));
 }
 
+Numeric
+ledger_credited(const LedgerPosting *posting, LedgerAccount account)
+{
+	return posting->amounts[account] == NULL ? numeric_zero()
+											 : numeric_negate(posting->amounts[account]);
+}
+
 bool
 ledger_add_reverse(LedgerPosting *posting, const char *const *kinds, int kind_count)
 {

@@ -51,6 +51,9 @@ typedef struct LedgerPosting
 extern void ledger_debit(LedgerPosting *posting, LedgerAccount account, Numeric amount);
 extern void ledger_credit(LedgerPosting *posting, LedgerAccount account, Numeric amount);
 
+/* What the account is credited so far; negative for a debit. */
+extern Numeric ledger_credited(const LedgerPosting *posting, LedgerAccount account);
+
 /*
  * Add the opposite of all that was posted for a document (posting->document) with one of
  * the kinds; false when there was nothing.

@@ -43,7 +43,7 @@ CREATE TABLE tenancy.ledger_transaction (
     CONSTRAINT ledger_transaction_document_key UNIQUE (document_id, kind, purpose),
     CONSTRAINT ledger_transaction_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
     CONSTRAINT ledger_transaction_kind_check CHECK (kind IN ('invoice', 'void', 'credit_note', 'write_off', 'recovery',
-        'payment', 'refund', 'dispute', 'dispute_won', 'dispute_lost',
+        'payment', 'refund', 'refund_returned', 'dispute', 'dispute_won', 'dispute_lost',
         'credit_grant', 'credit_use', 'credit_return', 'credit_expiry', 'recognition'))
 );
 COMMENT ON TABLE tenancy.ledger_transaction IS

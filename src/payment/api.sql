@@ -116,7 +116,7 @@ RETURNS tenancy.refund
 AS 'MODULE_PATHNAME', 'tenancy_refund_result'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.refund_result(uuid, text, text, text) IS
-'Tells what has become of a refund. refund: id. status: processing, unknown, succeeded or failed. provider_reference, failure_code: of the provider. Result: the row. Errors: 22023; 42704 unknown refund; 55000 it has ended otherwise; 42501 within a tenant context. Rights: tenancy_admin. Side effects: is posted to the ledger when it has succeeded.';
+'Tells what has become of a refund. refund: id. status: processing, unknown, succeeded or failed; failed after succeeded: the money has come back, what had been owed is owed again, and the rest is credit. provider_reference, failure_code: of the provider. Result: the row. Errors: 22023; 42704 unknown refund; 55000 it has ended otherwise; 42501 within a tenant context. Rights: tenancy_admin. Side effects: is posted to the ledger when it has succeeded.';
 REVOKE ALL ON FUNCTION @extschema@.refund_result(uuid, text, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.refund_result(uuid, text, text, text) TO tenancy_admin;
 

@@ -463,9 +463,16 @@ static const JobKind dunning_job = {
 	.description = "collects, reminds and suspends where invoices are not paid",
 };
 
+/* A credit note may be all that was missing. */
+static const InvoiceWatcher credit_note_watcher = {
+	.lock = payment_lock_tenant_of,
+	.heard = dunning_heard_settlement,
+};
+
 void
 dunning_init(void)
 {
+	credit_note_set_watcher(&credit_note_watcher);
 	job_kind_register(&dunning_job);
 	dunning_state_init();
 }

@@ -29,10 +29,11 @@ GATE_STATEMENT(payment_set,
 			   "       CASE WHEN p.failed_at IS DISTINCT FROM nullif($10, '-infinity') THEN $9"
 			   "            ELSE p.failure_message END,"
 			   "       failed_at = nullif($10, '-infinity'),"
-			   "       provider_reference = coalesce(p.provider_reference, $11), changed_at = $12"
+			   "       provider_reference = coalesce(p.provider_reference, $11), changed_at = $12,"
+			   "       returned = $13"
 			   " WHERE p.id = $1 AND p.state = $2",
 			   UUIDOID, TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, NUMERICOID, TEXTOID, TEXTOID,
-			   TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID);
+			   TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, NUMERICOID);
 
 static const StateMove moves[] = {
 	{"requested", "process", "processing"}, {"requested", "lose sight", "unknown"},
@@ -168,7 +169,15 @@ add_facts(const Payment *before, const PaymentFacts *facts)
 		if (dispute == DISPUTE_LOST)
 			most = numeric_minus(most, after.disputed);
 		after.refunded =
-			numeric_larger_of(before->refunded, numeric_smaller_of(facts->refunded, most));
+			numeric_larger_of(before->refunded,
+							  numeric_smaller_of(numeric_minus(facts->refunded, before->returned),
+												 most));
+	}
+	if (facts->returned != NULL && numeric_compare(facts->returned, before->returned) > 0)
+	{
+		after.returned = facts->returned;
+		after.refunded = numeric_positive_part(numeric_minus(
+			after.refunded, numeric_minus(facts->returned, before->returned)));
 	}
 	if (facts->is_failed && is_later_failure(before, facts))
 	{
@@ -295,6 +304,7 @@ is_same(const Payment *before, const Payment *after)
 		   strcmp(before->dispute_state, after->dispute_state) == 0 &&
 		   numeric_compare(before->captured, after->captured) == 0 &&
 		   numeric_compare(before->refunded, after->refunded) == 0 &&
+		   numeric_compare(before->returned, after->returned) == 0 &&
 		   numeric_compare(before->disputed, after->disputed) == 0 &&
 		   before->failed_at == after->failed_at && before->failure_code == after->failure_code &&
 		   (before->reference == NULL) == (after->reference == NULL);
@@ -308,7 +318,7 @@ write(const Payment *before, const Payment *after, const PaymentFacts *facts)
 			 gate_numeric(after->disputed), gate_text(after->dispute_state),
 			 gate_text(after->failure_code), gate_text(facts->failure_message),
 			 gate_timestamptz(after->failed_at), gate_text(after->reference),
-			 gate_timestamptz(clock_now()));
+			 gate_timestamptz(clock_now()), gate_numeric(after->returned));
 }
 
 static void

@@ -44,11 +44,17 @@ GATE_STATEMENT(invoices_lock,
 			   UUIDARRAYOID);
 
 static void
-give(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
+put_allocation(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
 {
 	gate_run(&payment_allocation_insert, EXPECT_ONE, gate_uuid(id_new()), gate_uuid(&payment->id),
 			 gate_uuid(invoice), gate_uuid(&payment->tenant), gate_numeric(amount),
 			 gate_timestamptz(clock_now()));
+}
+
+static void
+give(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
+{
+	put_allocation(payment, invoice, amount);
 	(void) invoice_settle(invoice, SETTLE_PAID, amount);
 	dunning_heard_settlement(invoice);
 }
@@ -126,16 +132,21 @@ keep_as_credit(const Payment *payment, Numeric amount)
 	(void) credit_grant(&grant);
 }
 
+Numeric
+money_again(const Payment *payment, Numeric amount)
+{
+	return pay_invoices(payment,
+						gate_run(&invoices_to_pay, EXPECT_ANY, gate_uuid(&payment->tenant),
+								 gate_text(payment->currency), gate_text(payment->legal_entity),
+								 gate_uuid(payment->invoice)),
+						amount);
+}
+
 void
 money_in(const Payment *payment, Numeric amount)
 {
 	LedgerPosting posting = posting_of(payment, "payment", &payment->id);
-	Numeric left =
-		pay_invoices(payment,
-					 gate_run(&invoices_to_pay, EXPECT_ANY, gate_uuid(&payment->tenant),
-							  gate_text(payment->currency), gate_text(payment->legal_entity),
-							  gate_uuid(payment->invoice)),
-					 amount);
+	Numeric left = money_again(payment, amount);
 
 	if (!numeric_is_zero(left))
 		keep_as_credit(payment, left);
@@ -145,6 +156,18 @@ money_in(const Payment *payment, Numeric amount)
 	ledger_credit(&posting, LEDGER_RECEIVABLE, numeric_minus(amount, left));
 	ledger_credit(&posting, LEDGER_CUSTOMER_CREDIT, left);
 	(void) ledger_post(&posting);
+}
+
+void
+money_again_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount)
+{
+	if (numeric_is_zero(amount))
+		return;
+	if (strcmp(invoice_lock(invoice)->state, "uncollectible") == 0)
+		recover(payment, invoice, amount);
+	put_allocation(payment, invoice, amount);
+	invoices_settle(SETTLE_PAID, invoice, &amount, 1);
+	dunning_heard_settlement(invoice);
 }
 
 /* All invoices that the money may be taken from, in the order of their ids. */

@@ -31,7 +31,7 @@ GATE_STATEMENT(payment_for_update,
 			   "SELECT p.tenant_id, p.legal_entity, p.invoice_id, p.payment_method_id, p.provider,"
 			   "       p.provider_reference, p.currency, p.amount, p.state, p.captured, p.refunded,"
 			   "       p.disputed, p.dispute_state, p.attempt, p.failure_code,"
-			   "       coalesce(p.failed_at, '-infinity')"
+			   "       coalesce(p.failed_at, '-infinity'), p.returned"
 			   "  FROM tenancy.payment p WHERE p.id = $1 FOR UPDATE",
 			   UUIDOID);
 GATE_STATEMENT(payment_whole_row, "SELECT p FROM tenancy.payment p WHERE p.id = $1", UUIDOID);
@@ -111,6 +111,7 @@ payment_lock(const pg_uuid_t *id)
 		.attempt = row_int32(rows, 0, 13),
 		.failure_code = row_text(rows, 0, 14),
 		.failed_at = row_timestamptz(rows, 0, 15),
+		.returned = row_numeric(rows, 0, 16),
 	};
 	return payment;
 }

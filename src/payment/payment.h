@@ -28,7 +28,8 @@ typedef struct Payment
 	Numeric amount;
 	char *state;
 	Numeric captured;
-	Numeric refunded;
+	Numeric refunded; /* and not returned */
+	Numeric returned; /* of refunds that had been made */
 	Numeric disputed;
 	char *dispute_state;
 	int32 attempt;
@@ -76,7 +77,8 @@ typedef struct PaymentFacts
 	bool is_unknown;
 	bool is_failed;
 	Numeric captured; /* NULL: nothing is said */
-	Numeric refunded;
+	Numeric refunded; /* whatever has been returned since */
+	Numeric returned;
 	DisputeState dispute;
 	Numeric disputed; /* NULL: all that was captured */
 	const char *failure_code;
@@ -101,6 +103,13 @@ typedef struct MoneyBack
 
 /* Take money back from where it went; "document" is the refund or the dispute. */
 extern MoneyBack money_back(const Payment *payment, const pg_uuid_t *document, Numeric amount);
+
+/*
+ * The opposite of money_back_of(): pay an invoice again, also one that a credit note has taken it
+ * off of.  And of money_back(): pay what is due; what is left of the amount.
+ */
+extern void money_again_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount);
+extern Numeric money_again(const Payment *payment, Numeric amount);
 
 /* The same of one invoice alone; how much of it was paid by the payment, at most "amount". */
 extern Numeric money_back_of(const Payment *payment, const pg_uuid_t *invoice, Numeric amount);

@@ -45,17 +45,31 @@ GATE_STATEMENT(refunds_under_way,
 			   " WHERE r.payment_id = $1 AND r.state IN ('requested', 'processing', 'unknown')"
 			   " ORDER BY r.requested_at, r.id",
 			   UUIDOID);
-/* What a credit note has left for refunds: of what it has kept for them, or of its credit. */
+/*
+ * What a credit note has left for refunds: of what it has kept for them, and of its credit; what
+ * the payment has paid of its invoice; and what is on its way already, in all and of the payment.
+ */
 GATE_STATEMENT(refund_credit_note,
 			   "SELECT n.tenant_id, n.currency, n.invoice_id,"
-			   "       n.amount_to_refund - coalesce((SELECT sum(r.amount) FROM tenancy.refund r"
-			   "                                       WHERE r.credit_note_id = n.id"
-			   "                                         AND r.state <> 'failed'), 0),"
+			   "       n.amount_to_refund"
+			   "           - coalesce((SELECT sum(e.amount) FROM tenancy.refund r"
+			   "                         JOIN tenancy.ledger_transaction t"
+			   "                           ON t.document_id = r.id AND t.kind = 'refund'"
+			   "                         JOIN tenancy.ledger_entry e"
+			   "                           ON e.transaction_id = t.id AND e.account = 'receivable'"
+			   "                        WHERE r.credit_note_id = n.id AND r.state = 'succeeded'), 0),"
 			   "       coalesce((SELECT sum(c.remaining) FROM tenancy.credit c"
 			   "                  WHERE c.document_id = n.id), 0),"
 			   "       coalesce((SELECT sum(a.amount) FROM tenancy.payment_allocation a"
-			   "                  WHERE a.payment_id = $2 AND a.invoice_id = n.invoice_id), 0)"
-			   "  FROM tenancy.credit_note n WHERE n.id = $1",
+			   "                  WHERE a.payment_id = $2 AND a.invoice_id = n.invoice_id), 0),"
+			   "       coalesce(p.in_all, 0), coalesce(p.of_payment, 0)"
+			   "  FROM tenancy.credit_note n,"
+			   "       LATERAL (SELECT sum(r.amount) AS in_all,"
+			   "                       sum(r.amount) FILTER (WHERE r.payment_id = $2) AS of_payment"
+			   "                  FROM tenancy.refund r"
+			   "                 WHERE r.credit_note_id = n.id"
+			   "                   AND r.state IN ('requested', 'processing', 'unknown')) p"
+			   " WHERE n.id = $1",
 			   UUIDOID, UUIDOID);
 
 static const StateMove moves[] = {
@@ -64,6 +78,7 @@ static const StateMove moves[] = {
 	{"unknown", "process", "processing"},   {"unknown", "succeed", "succeeded"},
 	{"unknown", "fail", "failed"},          {"processing", "lose sight", "unknown"},
 	{"processing", "succeed", "succeeded"}, {"processing", "fail", "failed"},
+	{"succeeded", "take back", "failed"},
 };
 
 static StateMachine refund_states = {
@@ -83,6 +98,9 @@ static const struct
 	{"succeeded", "succeed"},
 	{"failed", "fail"},
 };
+
+/* Of one that has succeeded: the bank of the tenant would not take the money, for example. */
+static const char *const taken_back = "take back";
 
 void
 refund_init(void)
@@ -113,8 +131,8 @@ refund_read(const pg_uuid_t *id)
 }
 
 /*
- * A credit note has made credit of what was paid: it goes out of that first.  Or it has made the
- * invoice one that is paid too much: then it goes out of that.
+ * A credit note has made the invoice one that is paid too much: it goes out of that first.  Or it
+ * has made credit of what was paid: then it goes out of that.
  */
 static MoneyBack
 take_back(const Payment *payment, const Refund *refund)
@@ -129,10 +147,11 @@ take_back(const Payment *payment, const Refund *refund)
 		GateRows *note = gate_run(&refund_credit_note, EXPECT_ONE, gate_uuid(refund->credit_note),
 								  gate_uuid(&payment->id));
 
+		from_invoice = money_back_of(payment, row_uuid(note, 0, 2),
+									 numeric_smaller_of(left, row_numeric(note, 0, 3)));
+		left = numeric_minus(left, from_invoice);
 		from_note = credit_take_back(refund->credit_note, &refund->id, left, clock_now());
 		left = numeric_minus(left, from_note);
-		from_invoice = money_back_of(payment, row_uuid(note, 0, 2), left);
-		left = numeric_minus(left, from_invoice);
 	}
 	back = money_back(payment, &refund->id, left);
 	back.from_credit = numeric_plus(back.from_credit, from_note);
@@ -161,6 +180,70 @@ succeed(const Payment *payment, const Refund *refund, const char *reference)
 	ledger_debit(&posting, LEDGER_WRITE_OFF, back.from_nowhere);
 	ledger_credit(&posting, LEDGER_CASH, refund->amount);
 	(void) ledger_post(&posting);
+}
+
+/*
+ * The money is here again: what a credit note owes is owed once more, what had become due is paid,
+ * and the rest is credit, which can be refunded again.
+ */
+static void
+come_back(Payment *payment, const Refund *refund, const char *failure_code)
+{
+	static const char *const made[] = {"refund"};
+	LedgerPosting posting = {
+		.kind = "refund_returned",
+		.document = refund->id,
+		.tenant = payment->tenant,
+		.legal_entity = payment->legal_entity,
+		.currency = payment->currency,
+		.effective_at = clock_now(),
+	};
+	LedgerPosting was = posting;
+	Numeric to_invoices;
+	Numeric lost;
+	Numeric credit;
+
+	(void) ledger_add_reverse(&was, made, lengthof(made));
+	to_invoices = ledger_credited(&was, LEDGER_RECEIVABLE);
+	lost = ledger_credited(&was, LEDGER_WRITE_OFF);
+	if (refund->credit_note != NULL)
+	{
+		GateRows *note = gate_run(&refund_credit_note, EXPECT_ONE, gate_uuid(refund->credit_note),
+								  gate_uuid(&payment->id));
+
+		money_again_of(payment, row_uuid(note, 0, 2), to_invoices);
+	}
+	else
+		to_invoices = numeric_minus(to_invoices, money_again(payment, to_invoices));
+	credit = numeric_minus(numeric_minus(refund->amount, to_invoices), lost);
+	if (!numeric_is_zero(credit))
+	{
+		CreditGrant grant = {
+			.tenant = payment->tenant,
+			.currency = payment->currency,
+			.legal_entity = payment->legal_entity,
+			.source = refund->credit_note != NULL ? "credit_note" : "overpayment",
+			.reason = psprintf("refund %s was returned", id_text(&refund->id)),
+			.amount = credit,
+			.priority = CREDIT_PRIORITY_DEFAULT,
+			.expires_at = DT_NOEND,
+			.document = refund->credit_note != NULL ? refund->credit_note : &payment->id,
+		};
+
+		(void) credit_grant(&grant);
+	}
+	ledger_debit(&posting, LEDGER_CASH, refund->amount);
+	ledger_credit(&posting, LEDGER_RECEIVABLE, to_invoices);
+	ledger_credit(&posting, LEDGER_WRITE_OFF, lost);
+	ledger_credit(&posting, LEDGER_CUSTOMER_CREDIT, credit);
+	(void) ledger_post(&posting);
+	gate_run(&refund_set, EXPECT_ONE, gate_uuid(&refund->id), gate_text(refund->state),
+			 gate_text("failed"), gate_text(failure_code), gate_null(),
+			 gate_timestamptz(clock_now()));
+	(void) payment_learn(payment, &(PaymentFacts){
+									  .returned = numeric_plus(payment->returned, refund->amount),
+									  .occurred_at = clock_wall(),
+								  });
 }
 
 static pg_uuid_t *
@@ -222,6 +305,8 @@ refundable_by(const pg_uuid_t *credit_note, const Payment *payment)
 	GateRows *rows = gate_run(&refund_credit_note, EXPECT_AT_MOST_ONE, gate_uuid(credit_note),
 							  gate_uuid(&payment->id));
 	Numeric kept;
+	Numeric credit;
+	Numeric of_payment;
 
 	if (rows->count == 0 || !id_equal(row_uuid(rows, 0, 0), &payment->tenant) ||
 		strcmp(row_text(rows, 0, 1), payment->currency) != 0)
@@ -229,9 +314,13 @@ refundable_by(const pg_uuid_t *credit_note, const Payment *payment)
 				errmsg("credit note \"%s\" does not exist", id_text(credit_note)),
 				errdetail("The tenant of the payment has no such credit note in %s.",
 						  payment->currency));
+	kept = numeric_positive_part(row_numeric(rows, 0, 3));
+	credit = row_numeric(rows, 0, 4);
 	/* what is kept for refunds goes back of a payment of its invoice */
-	kept = numeric_smaller_of(row_numeric(rows, 0, 3), row_numeric(rows, 0, 5));
-	return numeric_plus(numeric_positive_part(kept), row_numeric(rows, 0, 4));
+	of_payment = numeric_positive_part(numeric_smaller_of(kept, row_numeric(rows, 0, 5)));
+	return numeric_positive_part(numeric_smaller_of(
+		numeric_minus(numeric_plus(kept, credit), row_numeric(rows, 0, 6)),
+		numeric_minus(numeric_plus(of_payment, credit), row_numeric(rows, 0, 7))));
 }
 
 static void
@@ -255,8 +344,11 @@ settle(Payment *payment, const Refund *refund, const char *reference)
 	succeed(payment, refund, reference);
 	(void) payment_learn(payment,
 						 &(PaymentFacts){
-							 .refunded = row_numeric(
-								 gate_run(&refund_sums, EXPECT_ONE, gate_uuid(&payment->id)), 0, 0),
+							 .refunded = numeric_plus(
+								 payment->returned,
+								 row_numeric(gate_run(&refund_sums, EXPECT_ONE,
+													  gate_uuid(&payment->id)),
+											 0, 0)),
 							 .occurred_at = clock_wall(),
 						 });
 }
@@ -345,9 +437,13 @@ TENANCY_FUNCTION(refund_result)
 	refund = refund_read(id);
 	if (strcmp(refund.state, status) == 0)
 		PG_RETURN_DATUM(refund_row(id));
+	if (strcmp(refund.state, "succeeded") == 0 && strcmp(status, "failed") == 0)
+		event = taken_back;
 	to = state_after(&refund_states, refund.state, event, id_text(id));
 	if (strcmp(to, "succeeded") == 0)
 		settle(payment, &refund, reference);
+	else if (event == taken_back)
+		come_back(payment, &refund, failure_code);
 	else
 		gate_run(&refund_set, EXPECT_ONE, gate_uuid(id), gate_text(refund.state), gate_text(to),
 				 gate_text(failure_code), gate_text(reference), gate_timestamptz(clock_now()));

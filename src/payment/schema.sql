@@ -72,6 +72,7 @@ CREATE TABLE tenancy.payment (
     state               text NOT NULL,
     captured            numeric NOT NULL DEFAULT 0,
     refunded            numeric NOT NULL DEFAULT 0,
+    returned            numeric NOT NULL DEFAULT 0,
     disputed            numeric NOT NULL DEFAULT 0,
     dispute_state       text NOT NULL DEFAULT 'none',
     attempt             integer NOT NULL,
@@ -98,6 +99,8 @@ COMMENT ON TABLE tenancy.payment IS
 COMMENT ON COLUMN tenancy.payment.invoice_id IS 'what it was asked for; where the money went is in tenancy.payment_allocation';
 COMMENT ON COLUMN tenancy.payment.state IS 'unknown: nobody can say whether money moved, so nobody tries again';
 COMMENT ON COLUMN tenancy.payment.captured IS 'what came in; more than amount where somebody paid too much';
+COMMENT ON COLUMN tenancy.payment.refunded IS 'what went back and stayed there';
+COMMENT ON COLUMN tenancy.payment.returned IS 'what came back of refunds that the provider had made';
 COMMENT ON COLUMN tenancy.payment.attempt IS 'of the invoice, from 1';
 COMMENT ON COLUMN tenancy.payment.failure_code IS 'of the provider, of the last failure, failed_at; stays where it succeeded all the same';
 CREATE UNIQUE INDEX payment_reference_key ON tenancy.payment (provider, provider_reference);

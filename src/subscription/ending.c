@@ -44,7 +44,7 @@ GATE_STATEMENT(subscription_pause_mode,
 GATE_STATEMENT(
 	subscriptions_resuming,
 	"SELECT s.id, s.resumes_at FROM tenancy.subscription s"
-	" WHERE s.state = 'paused' AND s.resumes_at <= $1 AND s.bills_at <= $1"
+	" WHERE s.state = 'paused' AND s.resumes_at <= $1"
 	"   AND ($2 IS NULL OR s.tenant_id = $2)"
 	" ORDER BY s.id FOR UPDATE",
 	TIMESTAMPTZOID, UUIDOID);
@@ -204,5 +204,8 @@ subscriptions_resume_due(const pg_uuid_t *tenant, TimestampTz at)
 		gate_run(&subscriptions_resuming, EXPECT_ANY, gate_timestamptz(at), gate_uuid(tenant));
 
 	for (int64 i = 0; i < rows->count; i++)
+	{
 		resume(row_uuid(rows, i, 0), row_timestamptz(rows, i, 1));
+		subscription_set_bills_at(row_uuid(rows, i, 0), row_timestamptz(rows, i, 1));
+	}
 }

@@ -69,6 +69,10 @@ BEGIN
                 IF r.state = 'requested' THEN
                     r := refund_result(r.id, pick(ARRAY['succeeded', 'succeeded', 'failed']), 're-' || r.id, 'refused');
                     PERFORM done('refund ' || r.state);
+                    IF r.state = 'succeeded' AND random() < 0.4 THEN
+                        PERFORM refund_result(r.id, 'failed', failure_code => 'returned');
+                        PERFORM done('refund returned');
+                    END IF;
                 END IF;
             ELSIF dice < 0.95 THEN
                 PERFORM invoice_void(v.id, 'random');
@@ -169,7 +173,7 @@ CALL simulate();
 SELECT set_config('tenancy.test_clock', '2027-03-15 00:00+00', false) \g /dev/null
 SELECT count(*) FROM billing_run('2027-03-15 00:00+00') \g /dev/null
 
-SELECT cmp_ok((SELECT count(*) FROM tenancy.invoice), '>', 200::bigint, 'hundreds of invoices');
+SELECT cmp_ok((SELECT count(*) FROM tenancy.invoice), '>', 10 * current_setting('billing.tenants')::bigint, 'hundreds of invoices');
 SELECT set_has('SELECT kind FROM tenancy.invoice_line', $$VALUES ('advance'), ('credit'), ('late'), ('manual'), ('minimum'), ('one_off'), ('recurring'), ('usage')$$, 'with lines of every kind');
 SELECT is((SELECT count(*) FROM tenancy.billing_failure), 0::bigint, 'none failed');
 SELECT results_eq($$SELECT invoices, lines, failed FROM billing_run('2027-03-15 00:00+00')$$, 'VALUES (0::bigint, 0::bigint, 0::bigint)', 'a second run adds nothing');
@@ -258,7 +262,7 @@ SELECT is_empty($$SELECT i.number FROM public.closed c JOIN tenancy.invoice i US
 SELECT is_empty('SELECT * FROM tenancy.ledger_mismatch', 'the ledger has what the documents say');
 SELECT is_empty($$SELECT legal_entity FROM tenancy.invoice WHERE number IS NOT NULL GROUP BY 1 HAVING count(*) <> max(regexp_replace(number, '^.*-', '')::int) OR count(DISTINCT number) <> count(*)$$, 'numbers have no gaps in each series');
 SELECT is_empty($$SELECT legal_entity FROM tenancy.credit_note GROUP BY 1 HAVING count(*) <> max(regexp_replace(number, '^.*-', '')::int) OR count(DISTINCT number) <> count(*)$$, 'nor in those of credit notes');
-SELECT set_has('SELECT what FROM public.done ', $$VALUES ('recorded'), ('succeeded'), ('failed'), ('note'), ('refund of a note'), ('refund of a payment'), ('refund succeeded'), ('void'), ('issued again'), ('given up'), ('credit')$$, 'all of this has happened');
+SELECT set_has('SELECT what FROM public.done ', $$VALUES ('recorded'), ('succeeded'), ('failed'), ('note'), ('refund of a note'), ('refund of a payment'), ('refund succeeded'), ('refund returned'), ('void'), ('issued again'), ('given up'), ('credit')$$, 'all of this has happened');
 -- previews
 SELECT cmp_ok((SELECT count(*) FROM previews), '>', 10::bigint, 'some invoices were previewed');
 SELECT is_empty('SELECT step, previewed, billed FROM previews WHERE previewed <> billed', 'what was previewed was billed');
