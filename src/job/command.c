@@ -141,7 +141,9 @@ parameter_text(const Jsonb *parameters, const char *name)
 	return result != NULL ? result : JsonbToCString(NULL, &value->root, VARSIZE(value));
 }
 
-/* One argument with its ${parameters} replaced.  What begins with one must not turn into an option.
+/*
+ * One argument with its ${parameters} replaced.  It is an option only where the file says so:
+ * the first parameter may be empty, and the next one decides.
  */
 static char *
 fill_in(const char *template, const Jsonb *parameters)
@@ -159,14 +161,14 @@ fill_in(const char *template, const Jsonb *parameters)
 		if (end == NULL)
 			break;
 		value = parameter_text(parameters, pnstrdup(begin + 2, end - begin - 2));
-		if (begin == template && *value == '-')
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("a parameter of the command begins with a dash"));
 		appendBinaryStringInfo(&result, rest, (int) (begin - rest));
 		appendStringInfoString(&result, value);
 		rest = end + 1;
 	}
 	appendStringInfoString(&result, rest);
+	if (*result.data == '-' && *template != '-')
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a parameter of the command begins with a dash"));
 	return result.data;
 }
 

@@ -7,6 +7,8 @@ cluster_start --set tenancy.metering_flush_interval=200ms --set tenancy.runner_i
 trap 'cluster_stop; rm -f "$commands"' EXIT
 cat > "$commands" <<'EOT'
 {"echo": {"argv": ["/bin/echo", "${what}", "x=${what}"]},
+ "two": {"argv": ["/bin/echo", "${first}${second}"]},
+ "option": {"argv": ["/bin/echo", "-${first}", "${second}"]},
  "cat": {"argv": ["/bin/cat"]},
  "env": {"argv": ["/usr/bin/env"], "environment": {"COLOUR": "blue"}},
  "status": {"argv": ["/bin/sh", "-c", "echo oops >&2; exit $0", "${status}"]},
@@ -29,6 +31,12 @@ run '{"command": "echo", "parameters": {"what": 1.50}}'
 is "$(job "result->>'output'")" "1.50 x=1.50" "numbers as they are written"
 run '{"command": "echo", "parameters": {"what": "-e"}}'
 like "$(job "state || error")" 'scheduled.*dash' "but no option"
+run '{"command": "two", "parameters": {"first": "", "second": "-e"}}'
+like "$(job "state || error")" 'scheduled.*dash' "nor behind one that is empty"
+run '{"command": "two", "parameters": {"first": "a", "second": "-e"}}'
+is "$(job "result->>'output'")" "a-e" "a dash within is none"
+run '{"command": "option", "parameters": {"first": "n", "second": "b"}}'
+is "$(job "result->>'output'")" "b" "an option that the file names is one"
 run '{"command": "echo"}'
 like "$(job error)" 'parameter "what".*missing' "none may be missing"
 run '{"command": "echo", "parameters": {"what": {"a": 1}}}'
