@@ -78,8 +78,9 @@ GATE_STATEMENT(job_key_get,
 			   UUIDOID, TEXTOID, TEXTOID, BYTEAOID);
 GATE_STATEMENT(
 	job_lock_many,
-	"SELECT j.id FROM tenancy.job_pending j WHERE j.id = ANY ($1) ORDER BY j.id FOR UPDATE",
-	UUIDARRAYOID);
+	"SELECT j.id FROM tenancy.job_pending j"
+	" WHERE j.id = ANY ($1) AND ($2 IS NULL OR j.tenant_id = $2) ORDER BY j.id FOR UPDATE",
+	UUIDARRAYOID, UUIDOID);
 GATE_STATEMENT(job_mark_depended_on,
 			   "UPDATE tenancy.job_pending j SET has_dependents = true WHERE j.id = ANY ($1)",
 			   UUIDARRAYOID);
@@ -90,9 +91,10 @@ GATE_STATEMENT(job_dependency_insert,
 /* Those asked for that are not pending: how each ended, null where it does not exist. */
 GATE_STATEMENT(job_ended,
 			   "SELECT a.id, d.outcome FROM unnest($1) AS a(id)"
-			   "  LEFT JOIN tenancy.job_done d ON d.id = a.id"
+			   "  LEFT JOIN tenancy.job_done d"
+			   "    ON d.id = a.id AND ($3 IS NULL OR d.tenant_id = $3)"
 			   " WHERE a.id <> ALL ($2)",
-			   UUIDARRAYOID, UUIDARRAYOID);
+			   UUIDARRAYOID, UUIDARRAYOID, UUIDOID);
 GATE_STATEMENT(job_limit_exists, "SELECT FROM tenancy.job_limit l WHERE l.tenant_id = $1", UUIDOID);
 GATE_STATEMENT(job_limit_lock,
 			   "SELECT l.max_running FROM tenancy.job_limit l WHERE l.tenant_id = $1 FOR UPDATE",
@@ -254,12 +256,17 @@ job_promote(void)
 	hold_limited(rows);
 }
 
-/* Locks what is still to be waited for; how many.  What has failed cannot be waited for. */
+/*
+ * Locks what is still to be waited for; how many.  What has failed cannot be waited for, and to
+ * a tenant the jobs of others do not exist.
+ */
 static int
 lock_dependencies(const JobRequest *request, pg_uuid_t *pending)
 {
-	GateRows *rows = gate_run(&job_lock_many, EXPECT_ANY,
-							  gate_uuid_array(request->depends_on, request->dependency_count));
+	NullableDatum self = gate_uuid(context_tenant());
+	GateRows *rows =
+		gate_run(&job_lock_many, EXPECT_ANY,
+				 gate_uuid_array(request->depends_on, request->dependency_count), self);
 	GateRows *others;
 	int count = (int) rows->count;
 
@@ -267,7 +274,7 @@ lock_dependencies(const JobRequest *request, pg_uuid_t *pending)
 		pending[i] = *row_uuid(rows, i, 0);
 	others = gate_run(&job_ended, EXPECT_ANY,
 					  gate_uuid_array(request->depends_on, request->dependency_count),
-					  gate_uuid_array(pending, count));
+					  gate_uuid_array(pending, count), self);
 	for (int64 i = 0; i < others->count; i++)
 	{
 		char *state = row_text(others, i, 1);

@@ -200,6 +200,19 @@ SELECT tenant_context_set('queue-a') \g /dev/null
 SELECT is((job_enqueue('mail')).tenant_id, current_tenant_id(), 'it enqueues for itself what is');
 SELECT throws_ok($$SELECT job_enqueue('mail', '{}', 'queue-b')$$, '42704', NULL, 'and for no other');
 ROLLBACK;
+SELECT id AS theirs FROM job_enqueue('mail', '{}', 'queue-b') \gset
+SELECT id AS nobodys FROM job_enqueue('mail') \gset
+SELECT id AS failed FROM tenancy.job_done WHERE tenant_id = 'queue-b'::regtenant AND outcome = 'cancelled' LIMIT 1 \gset
+SELECT id AS done FROM tenancy.job_done WHERE tenant_id = 'queue-b'::regtenant AND outcome = 'succeeded' LIMIT 1 \gset
+BEGIN;
+SELECT tenant_context_set('queue-a') \g /dev/null
+SELECT id AS own FROM job_enqueue('mail') \gset
+SELECT is((job_enqueue('mail', depends_on => ARRAY[:'own'::uuid])).state, 'blocked', 'its jobs wait for its own');
+SELECT throws_ok(format($$SELECT job_enqueue('mail', depends_on => ARRAY[%L]::uuid[])$$, j), '42704', format('job "%s" does not exist', j), 'and know of no other')
+	FROM unnest(ARRAY[:'theirs', :'nobodys', :'failed', :'done']) j;
+ROLLBACK;
+SELECT is((SELECT count(*) FROM tenancy.job_pending WHERE has_dependents), 0::bigint, 'nor mark them');
+SELECT count(job_cancel(id)) FROM unnest(ARRAY[:'theirs', :'nobodys']::uuid[]) id \g /dev/null
 CREATE ROLE queue_nobody;
 SET ROLE queue_nobody;
 SELECT throws_ok($$SELECT job_enqueue('mail')$$, '42501', NULL, 'not for everybody');
