@@ -191,7 +191,7 @@ RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'tenancy_job_heartbeat'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_heartbeat(uuid, bigint, interval) IS
-'Says that a claimed job is still being worked on. job, fence: as claimed. lease: from now; not beyond the timeout of the job. Result: the end of the lease. Errors: 55000 the claim is lost: stop; 22023. Rights: tenancy_admin, tenancy_app.';
+'Says that a claimed job is still being worked on. job, fence: as claimed. lease: from now; not beyond the timeout of the job. Result: the end of the lease. Errors: 55000 the claim is lost: stop; 22023; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_heartbeat(uuid, bigint, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_heartbeat(uuid, bigint, interval) TO tenancy_admin, tenancy_app;
 
@@ -201,7 +201,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_complete'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_complete(uuid, bigint, jsonb) IS
-'Reports that a claimed job has succeeded; in the transaction that did its work, both happen once or not at all. job, fence: as claimed. result: kept with the job. Result: the job. Errors: 55000 the claim is lost: undo the work. Rights: tenancy_admin, tenancy_app.';
+'Reports that a claimed job has succeeded; in the transaction that did its work, both happen once or not at all. job, fence: as claimed. result: kept with the job. Result: the job. Errors: 55000 the claim is lost: undo the work; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_complete(uuid, bigint, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_complete(uuid, bigint, jsonb) TO tenancy_admin, tenancy_app;
 
@@ -211,7 +211,7 @@ RETURNS integer
 AS 'MODULE_PATHNAME', 'tenancy_job_complete_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_complete_batch(uuid[], bigint[], jsonb[]) IS
-'Reports that claimed jobs have succeeded. jobs, fences, results: arrays of one length, results null for none. Result: how many; those whose claims are lost are left out. Errors: 2202E arrays of several lengths; 22004. Rights: tenancy_admin, tenancy_app.';
+'Reports that claimed jobs have succeeded. jobs, fences, results: arrays of one length, results null for none. Result: how many; those whose claims are lost are left out. Errors: 2202E arrays of several lengths; 22004; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_complete_batch(uuid[], bigint[], jsonb[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_complete_batch(uuid[], bigint[], jsonb[]) TO tenancy_admin, tenancy_app;
 
@@ -221,7 +221,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_fail'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) IS
-'Reports that a claimed job has failed; it is tried again as its policy says, or discarded. job, fence: as claimed. error: kept, up to 2,000 bytes. retry: false to discard it at once. retry_after: at least this long. evidence: kept with the attempt. Result: the job. Errors: 55000 the claim is lost. Rights: tenancy_admin, tenancy_app.';
+'Reports that a claimed job has failed; it is tried again as its policy says, or discarded. job, fence: as claimed. error: kept, up to 2,000 bytes. retry: false to discard it at once. retry_after: at least this long. evidence: kept with the attempt. Result: the job. Errors: 55000 the claim is lost; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) TO tenancy_admin, tenancy_app;
 
@@ -231,7 +231,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_snooze'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_snooze(uuid, bigint, timestamptz) IS
-'Puts a claimed job off, without counting the attempt. job, fence: as claimed. until: when it is ready again. Result: the job. Errors: 55000 the claim is lost; 22008. Rights: tenancy_admin, tenancy_app.';
+'Puts a claimed job off, without counting the attempt. job, fence: as claimed. until: when it is ready again. Result: the job. Errors: 55000 the claim is lost; 22008; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_snooze(uuid, bigint, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_snooze(uuid, bigint, timestamptz) TO tenancy_admin, tenancy_app;
 
@@ -241,7 +241,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_cancel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_cancel(uuid, text) IS
-'Cancels a job that is not finished; one that runs is interrupted where a background worker has it, and its end refused elsewhere. Jobs that depend on it are discarded. job: id. reason: kept. Result: the job. Errors: 42704 unknown; 55000 it is finished; 42501 within a tenant context. Rights: tenancy_admin, tenancy_app.';
+'Cancels a job that is not finished; one that runs is interrupted where a background worker has it, and its end refused elsewhere. Jobs that depend on it are discarded. job: id. reason: kept. Result: the job. Errors: 42704 unknown; 55000 it is finished; 42501 within a tenant context, or a kind of the extension without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_cancel(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_cancel(uuid, text) TO tenancy_admin, tenancy_app;
 
@@ -251,7 +251,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_replay(uuid) IS
-'Enqueues a finished job again, as a new one with all its attempts. job: id, of tenancy.job. Result: the new job. Errors: 42704 there is no such finished job; 42501 within a tenant context. Rights: tenancy_admin, tenancy_app.';
+'Enqueues a finished job again, as a new one with all its attempts. job: id, of tenancy.job. Result: the new job. Errors: 42704 there is no such finished job; 42501 within a tenant context, or a kind of the extension without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_replay(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_replay(uuid) TO tenancy_admin, tenancy_app;
 

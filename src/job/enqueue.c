@@ -500,12 +500,17 @@ read_timeout(FunctionCallInfo fcinfo, int n)
 	return (int) seconds;
 }
 
-/* What the library does outside of the database is the operator's to ask for. */
-static void
-require_operator_for(const char *kind)
+bool
+job_caller_is_operator(void)
 {
-	if (require_kind(kind)->library != NULL &&
-		!has_privs_of_role(GetUserId(), get_role_oid("tenancy_admin", false)))
+	return context_tenant() == NULL &&
+		   has_privs_of_role(GetUserId(), get_role_oid("tenancy_admin", false));
+}
+
+void
+job_require_operator_for(const char *kind)
+{
+	if (job_kind_find(kind) != NULL && !job_caller_is_operator())
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("jobs of kind \"%s\" need the role tenancy_admin", kind));
 }
@@ -523,7 +528,8 @@ require_may_enqueue(const JobRequest *request)
 	}
 	if (self == NULL)
 	{
-		require_operator_for(request->kind);
+		(void) require_kind(request->kind);
+		job_require_operator_for(request->kind);
 		return;
 	}
 	if (request->tenant == NULL)

@@ -41,6 +41,9 @@ GATE_STATEMENT(
 	"       d.outcome"
 	"  FROM tenancy.job_done d WHERE d.id = $1",
 	UUIDOID);
+GATE_STATEMENT(job_kinds,
+			   "SELECT DISTINCT j.kind FROM tenancy.job_pending j WHERE j.id = ANY ($1)",
+			   UUIDARRAYOID);
 GATE_STATEMENT(job_state, "SELECT j.state FROM tenancy.job j WHERE j.id = $1", UUIDOID);
 
 int64
@@ -83,6 +86,27 @@ refuse_lost(const pg_uuid_t *id)
 			errmsg("the claim on job \"%s\" is lost", id_text(id)),
 			errdetail("It was cancelled, finished, or claimed again since."),
 			errhint("Undo what was done for it."));
+}
+
+/* Clients end what clients have claimed; the kind of a job never changes. */
+static void
+require_may_end(const NullableDatum *ids)
+{
+	GateRows *rows;
+
+	if (job_caller_is_operator())
+		return;
+	rows = gate_run(&job_kinds, EXPECT_ANY, *ids);
+	for (int64 i = 0; i < rows->count; i++)
+		job_require_operator_for(row_text(rows, i, 0));
+}
+
+static void
+require_may_end_one(const pg_uuid_t *id)
+{
+	NullableDatum ids = gate_uuid_array(id, 1);
+
+	require_may_end(&ids);
 }
 
 /*
@@ -137,6 +161,7 @@ TENANCY_FUNCTION(job_heartbeat)
 	GateRows *rows;
 
 	(void) required_lease(fcinfo, 2);
+	require_may_end_one(id);
 	rows = gate_run(&job_extend, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_int64(fence),
 					gate_argument(2), gate_timestamptz(clock_wall()));
 	if (rows->count == 0)
@@ -152,6 +177,7 @@ TENANCY_FUNCTION(job_complete)
 		.fence = required_fence(fcinfo, 1),
 	};
 
+	require_may_end_one(&job.id);
 	if (!job_succeed(&job, optional_jsonb(fcinfo, 2)))
 		refuse_lost(&job.id);
 	PG_RETURN_DATUM(job_row(&job.id));
@@ -175,6 +201,7 @@ TENANCY_FUNCTION(job_complete_batch)
 		(!PG_ARGISNULL(2) && length_of(PG_GETARG_ARRAYTYPE_P(2)) != count))
 		ereport(ERROR, errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				errmsg("the arrays of a batch must have one length"));
+	require_may_end(&fcinfo->args[0]);
 	PG_RETURN_INT32(
 		(int32) job_succeed_rows(&fcinfo->args[0], &fcinfo->args[1], &fcinfo->args[2])->count);
 }
@@ -192,6 +219,7 @@ TENANCY_FUNCTION(job_fail)
 	if (!PG_ARGISNULL(4))
 		failure.retry_after_ms = interval_microseconds(PG_GETARG_INTERVAL_P(4)) / 1000;
 	failure.evidence = optional_jsonb(fcinfo, 5);
+	require_may_end_one(id);
 	if (!job_fail(id, fence, &failure))
 		refuse_lost(id);
 	PG_RETURN_DATUM(job_row(id));
@@ -202,8 +230,10 @@ TENANCY_FUNCTION(job_snooze)
 {
 	pg_uuid_t *id = required_uuid(fcinfo, 0, "job");
 	int64 fence = required_fence(fcinfo, 1);
+	TimestampTz until = required_timestamptz(fcinfo, 2, "until");
 
-	if (!job_put_off(id, fence, required_timestamptz(fcinfo, 2, "until")))
+	require_may_end_one(id);
+	if (!job_put_off(id, fence, until))
 		refuse_lost(id);
 	PG_RETURN_DATUM(job_row(id));
 }
@@ -225,6 +255,7 @@ TENANCY_FUNCTION(job_cancel)
 	GateRows *rows;
 
 	context_require_none("cancelling a job");
+	require_may_end_one(id);
 	interrupt_holder(id);
 	if (!job_cancel_any(id, optional_text(fcinfo, 1)))
 	{
@@ -251,6 +282,7 @@ TENANCY_FUNCTION(job_replay)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("there is no finished job \"%s\"", id_text(id)));
 	request.kind = row_text(rows, 0, 0);
+	job_require_operator_for(request.kind);
 	request.tenant = row_uuid(rows, 0, 1);
 	request.arguments = row_jsonb(rows, 0, 2);
 	request.priority = DatumGetInt16(row_datum(rows, 0, 3));

@@ -34,6 +34,13 @@ extern GateRows *job_succeed_rows(const NullableDatum *ids, const NullableDatum 
 /* Whoever has it.  False where it is not pending. */
 extern bool job_cancel_any(const pg_uuid_t *id, const char *reason);
 
+/*
+ * What the library does, some of it outside of the database, is the operator's alone to ask for,
+ * to end and to repeat: 42501 for others, and within a context.
+ */
+extern bool job_caller_is_operator(void);
+extern void job_require_operator_for(const char *kind);
+
 /* A job of the lane was scheduled for later. */
 extern void job_note_scheduled(const char *lane);
 

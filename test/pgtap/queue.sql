@@ -180,6 +180,31 @@ SELECT is((job_kind_drop('picky')).name, 'picky', 'is dropped when it is not');
 
 -- who may
 CREATE ROLE queue_app LOGIN IN ROLE tenancy_app;
+CREATE ROLE queue_admin LOGIN IN ROLE tenancy_admin;
+SELECT id AS command FROM job_enqueue('command.run', '{"command": "x"}', run_at => now() + interval '1 hour') \gset
+SELECT id AS ended FROM job_enqueue('command.run', '{"command": "x"}', run_at => now() + interval '1 hour') \gset
+SELECT count(job_cancel(:'ended')) \g /dev/null
+-- As a worker has it.
+UPDATE tenancy.job_pending SET state = 'ready', rank = 1, fence = 1, attempt = 1, started_at = now(), lease_until = now() + interval '1 minute' WHERE id = :'command';
+SET ROLE queue_app;
+SELECT throws_ok($$SELECT job_enqueue('command.run', '{"command": "x"}')$$, '42501', NULL, 'an application runs no commands');
+SELECT throws_ok(format('SELECT job_replay(%L)', :'ended'), '42501', 'jobs of kind "command.run" need the role tenancy_admin', 'not again either');
+SELECT throws_ok(format(call, :'command'), '42501', 'jobs of kind "command.run" need the role tenancy_admin', call || ' is not for an application')
+	FROM unnest(ARRAY['SELECT job_heartbeat(%L, 1)', 'SELECT job_complete(%L, 1)', 'SELECT job_complete_batch(ARRAY[%L]::uuid[], ARRAY[1])',
+		'SELECT job_fail(%L, 1, ''no'')', 'SELECT job_snooze(%L, 1, now())', 'SELECT job_cancel(%L)']) call;
+RESET ROLE;
+BEGIN;
+SELECT tenant_context_set('queue-a') \g /dev/null
+SELECT throws_ok(format(call, :'command'), '42501', NULL, call || ' is not for a tenant')
+	FROM unnest(ARRAY['SELECT job_heartbeat(%L, 1)', 'SELECT job_complete(%L, 1)', 'SELECT job_complete_batch(ARRAY[%L]::uuid[], ARRAY[1])',
+		'SELECT job_fail(%L, 1, ''no'')', 'SELECT job_snooze(%L, 1, now())', 'SELECT job_cancel(%L)', 'SELECT job_replay(%L)']) call;
+ROLLBACK;
+SELECT results_eq(format('SELECT fence, state FROM tenancy.job WHERE id = %L', :'command'), $$VALUES (1::bigint, 'running')$$, 'so that it is as it was');
+SET ROLE queue_admin;
+SELECT id AS again FROM job_replay(:'ended') \gset
+SELECT is((job_cancel(:'again')).state, 'cancelled', 'operators do both');
+SELECT is((job_fail(:'command', 1, 'no', retry => false)).state, 'discarded', 'and end what a worker has');
+RESET ROLE;
 SET ROLE queue_app;
 SELECT is((job_enqueue('mail', '{}', 'queue-a')).kind, 'mail', 'an application enqueues');
 SELECT is((SELECT count(job_complete(id, fence)) FROM job_claim('mail')), 1::bigint, 'claims and completes');
