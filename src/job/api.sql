@@ -110,7 +110,7 @@ CREATE OR REPLACE VIEW tenancy.job WITH (security_invoker = true) AS
            d.finished_at, d.result, CASE WHEN d.outcome <> 'succeeded' THEN d.failures -> -1 ->> 'error' END,
            d.failures, d.unique_key, d.schedule
       FROM tenancy.job_done d;
-COMMENT ON VIEW tenancy.job IS 'Queued jobs, finished or not. state: blocked by another job, scheduled for run_at, held because its tenant has as many as it may, ready, running; succeeded, discarded (it has failed for good), cancelled.';
+COMMENT ON VIEW tenancy.job IS 'Queued jobs, finished or not. state: blocked by another job, scheduled for run_at, held because its tenant has as many as it may, ready, running; succeeded, discarded (it has failed for good), cancelled. Of kinds of the extension itself applications see none, and tenants the deliveries to their own endpoints.';
 REVOKE ALL ON tenancy.job FROM PUBLIC;
 GRANT SELECT ON tenancy.job TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 

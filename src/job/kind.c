@@ -151,6 +151,12 @@ TENANCY_FUNCTION(job_kind_read)
 	return (Datum) 0;
 }
 
+/* tenancy.job_kind_is_own(kind text) → boolean */
+TENANCY_FUNCTION(job_kind_is_own)
+{
+	PG_RETURN_BOOL(job_kind_find(text_to_cstring(PG_GETARG_TEXT_PP(0))) != NULL);
+}
+
 static void
 require_name(const char *name)
 {

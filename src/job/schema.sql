@@ -105,6 +105,18 @@ GRANT SELECT ON tenancy.job_kind_defined TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_kind_defined', '');
 
 /*
+ * Jobs of the extension's own kinds carry what is the operator's: roles, databases, upstreams, the
+ * output of commands.  It reads a table in memory, so that no right on others is needed.
+ */
+CREATE FUNCTION tenancy.job_kind_is_own(kind text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'tenancy_job_kind_is_own'
+LANGUAGE C STRICT STABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION tenancy.job_kind_is_own(text) IS
+'Whether a kind of jobs is one of the extension itself. kind: its name. Result: false also where there is none of that name. Rights: the control plane, and tenants.';
+REVOKE ALL ON FUNCTION tenancy.job_kind_is_own(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenancy.job_kind_is_own(text) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
+
+/*
  * Claiming changes no indexed column, so that it is a heap-only update: half of each page is
  * left free for it.  A job is running while it has a lease.
  */
@@ -157,9 +169,10 @@ CREATE INDEX job_pending_tenant_idx ON tenancy.job_pending (tenant_id, state, id
 CREATE UNIQUE INDEX job_pending_unique_idx ON tenancy.job_pending
     (kind, (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000')), unique_key) WHERE unique_key IS NOT NULL;
 ALTER TABLE tenancy.job_pending ENABLE ROW LEVEL SECURITY;
-CREATE POLICY control_plane ON tenancy.job_pending FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);
+CREATE POLICY control_plane ON tenancy.job_pending FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY application ON tenancy.job_pending FOR SELECT TO tenancy_app USING (NOT tenancy.job_kind_is_own(kind));
 CREATE POLICY own ON tenancy.job_pending FOR SELECT TO tenancy_tenant
-    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id() AND NOT tenancy.job_kind_is_own(kind));
 REVOKE ALL ON tenancy.job_pending FROM PUBLIC;
 GRANT SELECT ON tenancy.job_pending TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_pending', '');
@@ -193,9 +206,10 @@ COMMENT ON COLUMN tenancy.job_done.outcome IS 'discarded: it has failed for good
 CREATE INDEX job_done_finished_at_idx ON tenancy.job_done USING brin (finished_at) WITH (pages_per_range = 16);
 CREATE INDEX job_done_discarded_idx ON tenancy.job_done (finished_at) WHERE outcome = 'discarded';
 ALTER TABLE tenancy.job_done ENABLE ROW LEVEL SECURITY;
-CREATE POLICY control_plane ON tenancy.job_done FOR SELECT TO tenancy_admin, tenancy_app, tenancy_auditor USING (true);
+CREATE POLICY control_plane ON tenancy.job_done FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+CREATE POLICY application ON tenancy.job_done FOR SELECT TO tenancy_app USING (NOT tenancy.job_kind_is_own(kind));
 CREATE POLICY own ON tenancy.job_done FOR SELECT TO tenancy_tenant
-    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id() AND NOT tenancy.job_kind_is_own(kind));
 REVOKE ALL ON tenancy.job_done FROM PUBLIC;
 GRANT SELECT ON tenancy.job_done TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.job_done', '');
@@ -265,6 +279,15 @@ CREATE POLICY own ON tenancy.endpoint FOR SELECT TO tenancy_tenant
     USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id());
 REVOKE ALL ON tenancy.endpoint FROM PUBLIC;
 GRANT SELECT ON tenancy.endpoint TO tenancy_admin, tenancy_auditor, tenancy_tenant;
+/* What a tenant sees of the extension's own jobs: the deliveries to its endpoints. */
+CREATE POLICY own_delivery ON tenancy.job_pending FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id() AND kind OPERATOR(pg_catalog.=) 'webhook.deliver'
+           AND EXISTS (SELECT FROM tenancy.endpoint e
+                        WHERE e.id::pg_catalog.text OPERATOR(pg_catalog.=) (arguments OPERATOR(pg_catalog.->>) 'endpoint')));
+CREATE POLICY own_delivery ON tenancy.job_done FOR SELECT TO tenancy_tenant
+    USING (tenant_id OPERATOR(pg_catalog.=) @extschema@.current_tenant_id() AND kind OPERATOR(pg_catalog.=) 'webhook.deliver'
+           AND EXISTS (SELECT FROM tenancy.endpoint e
+                        WHERE e.id::pg_catalog.text OPERATOR(pg_catalog.=) (arguments OPERATOR(pg_catalog.->>) 'endpoint')));
 SELECT pg_catalog.pg_extension_config_dump('tenancy.endpoint', '');
 
 CREATE TABLE tenancy.endpoint_key (

@@ -50,6 +50,10 @@ SELECT is((endpoint_set(:'id', 'https://example.org/', ARRAY['*'], true)).url, '
 SELECT is((delivery_replay(:'event', :'id')).kind, 'webhook.deliver', 'and told of what it has missed');
 
 -- a tenant has its own
+SELECT id AS operators FROM endpoint_create(NULL, 'https://example.com/operator') \gset
+SELECT count(event_publish('hook-a', 'shop.opened', '{}')) \g /dev/null
+SELECT cmp_ok((SELECT count(*) FROM tenancy.delivery WHERE endpoint_id = :'operators' AND tenant_id = 'hook-a'::regtenant), '>', 0::bigint, 'the operator is told of a tenant''s events, too');
+SELECT count(*) AS own FROM tenancy.delivery d JOIN tenancy.endpoint p ON p.id = d.endpoint_id WHERE p.tenant_id = 'hook-a'::regtenant AND d.tenant_id = p.tenant_id \gset
 SELECT id AS other FROM tenancy.endpoint WHERE tenant_id = 'hook-b'::regtenant \gset
 BEGIN;
 SELECT tenant_context_set('hook-a') \g /dev/null
@@ -58,6 +62,9 @@ SELECT is((SELECT count(*) FROM tenancy.endpoint), 3::bigint, 'and sees its own'
 SELECT is((endpoint_set(:'id', enabled => false)).enabled, false, 'and changes them');
 SELECT isnt((SELECT key FROM endpoint_rotate(:'id')), NULL, 'and their keys');
 SELECT is((SELECT count(*) FROM tenancy.delivery WHERE tenant_id <> current_tenant_id()), 0::bigint, 'and sees its deliveries');
+SELECT is((SELECT count(*) FROM tenancy.delivery), :own::bigint, 'all of them');
+SELECT cmp_ok(:own, '>', 0, 'of which there are some');
+SELECT is((SELECT count(*) FROM tenancy.delivery WHERE endpoint_id = :'operators'), 0::bigint, 'and not those to the operator');
 SELECT throws_ok(q, s, NULL, q) FROM (VALUES ($$SELECT endpoint_create('hook-b', 'https://example.com/')$$, '42704'), ($$SELECT endpoint_create(NULL, 'https://example.com/')$$, '42501'),
 	(format($$SELECT endpoint_set(%L)$$, :'other'), '42704'), (format($$SELECT endpoint_rotate(%L)$$, :'other'), '42704'), (format($$SELECT endpoint_delete(%L)$$, :'other'), '42704'),
 	(format($$SELECT delivery_replay(%L, %L)$$, :'event', :'other'), '42704'), ('SELECT FROM tenancy.endpoint_key', '42501')) v(q, s);

@@ -200,6 +200,29 @@ SELECT throws_ok(format(call, :'command'), '42501', NULL, call || ' is not for a
 		'SELECT job_fail(%L, 1, ''no'')', 'SELECT job_snooze(%L, 1, now())', 'SELECT job_cancel(%L)', 'SELECT job_replay(%L)']) call;
 ROLLBACK;
 SELECT results_eq(format('SELECT fence, state FROM tenancy.job WHERE id = %L', :'command'), $$VALUES (1::bigint, 'running')$$, 'so that it is as it was');
+-- what only operators see
+SELECT is(tenancy.job_kind_is_own(k), own, format('"%s" is %s', k, CASE WHEN own THEN 'ours' ELSE 'not ours' END)) FROM (VALUES ('command.run', true), ('billing.run', true), ('mail', false), ('', false)) v(k, own);
+SELECT is(tenancy.job_kind_is_own(NULL), NULL, 'no kind is neither');
+SELECT id AS of_tenant FROM job_enqueue('command.run', '{"command": "secret"}', 'queue-a', now() + interval '1 hour') \gset
+SELECT id AS of_tenant_done FROM job_enqueue('command.run', '{"command": "secret"}', 'queue-a', now() + interval '1 hour') \gset
+SELECT count(job_cancel(:'of_tenant_done')) \g /dev/null
+CREATE FUNCTION pg_temp.sees() RETURNS text LANGUAGE sql AS $$
+	SELECT format('%s %s %s %s', (SELECT count(*) FROM tenancy.job_pending WHERE kind = 'command.run'), (SELECT count(*) FROM tenancy.job_done WHERE kind = 'command.run'),
+		(SELECT count(*) FROM tenancy.job WHERE arguments ? 'command' OR fence IS NULL), EXISTS (SELECT FROM tenancy.job WHERE kind = 'mail')) $$;
+SET ROLE queue_app;
+SELECT is(pg_temp.sees(), '0 0 0 t', 'an application sees its kinds of jobs, not ours');
+SET ROLE queue_admin;
+SELECT is(pg_temp.sees(), '2 2 4 t', 'operators all');
+RESET ROLE;
+CREATE ROLE queue_auditor IN ROLE tenancy_auditor;
+SET ROLE queue_auditor;
+SELECT is(pg_temp.sees(), '2 2 4 t', 'as auditors do');
+RESET ROLE;
+BEGIN;
+SELECT tenant_context_set('queue-a') \g /dev/null
+SELECT is(pg_temp.sees(), '0 0 0 t', 'a tenant does not, though they are for it');
+ROLLBACK;
+SELECT count(job_cancel(:'of_tenant')) \g /dev/null
 SET ROLE queue_admin;
 SELECT id AS again FROM job_replay(:'ended') \gset
 SELECT is((job_cancel(:'again')).state, 'cancelled', 'operators do both');
