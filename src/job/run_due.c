@@ -9,6 +9,7 @@
 
 #include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "catalog/own_call.h"
 #include "context/context.h"
 #include "core/function.h"
 #include "job/perform.h"
@@ -19,7 +20,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
 
 #define CRON_JOB "pg_tenancy"
@@ -132,8 +132,7 @@ TENANCY_FUNCTION(cron_install)
 	const char *texts[] = {
 		CRON_JOB,
 		schedule,
-		psprintf("SELECT %s.job_run_due()",
-				 quote_identifier(get_namespace_name(extension_public_schema()))),
+		psprintf("SELECT %s", own_call("job_run_due", 0, NULL)),
 	};
 
 	context_require_none("installing jobs");

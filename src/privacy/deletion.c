@@ -4,8 +4,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "catalog/own_call.h"
 #include "context/context.h"
 #include "core/clock.h"
 #include "core/function.h"
@@ -17,7 +17,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
 
 /* What a subscription says that was cancelled for this, so that it can be taken back. */
 #define CANCEL_REASON "tenant deleted"
@@ -34,12 +33,13 @@ GATE_STATEMENT(deletion_delete, "DELETE FROM tenancy.tenant_deletion d WHERE d.t
  * billing run locks subscriptions and then, for its documents, the tenant.
  */
 static void
-change_subscriptions(const pg_uuid_t *tenant, const char *sql)
+change_subscriptions(const pg_uuid_t *tenant, const char *call, const char *condition)
 {
-	(void) gate_query_text(
-		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), 2,
-		(Oid[]){UUIDOID, TEXTOID},
-		(NullableDatum[]){gate_uuid(tenant), gate_text(CANCEL_REASON)});
+	(void) gate_query_text(psprintf("SELECT (%s).id FROM tenancy.subscription s"
+									" WHERE s.tenant_id = $1 AND %s",
+									call, condition),
+						   2, (Oid[]){UUIDOID, TEXTOID},
+						   (NullableDatum[]){gate_uuid(tenant), gate_text(CANCEL_REASON)});
 }
 
 /* tenant_delete(tenant regtenant, grace interval, reason text) → tenancy.tenant */
@@ -55,9 +55,8 @@ TENANCY_FUNCTION(tenant_delete)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"grace\" must not be negative"));
 	change_subscriptions(tenant,
-						 "SELECT (%s.subscription_cancel(s.id, $2)).id FROM tenancy.subscription s"
-						 " WHERE s.tenant_id = $1"
-						 "   AND s.state IN ('pending', 'trialing', 'active', 'past_due', 'paused')");
+						 own_call("subscription_cancel", 2, (const char *[]){"s.id", "$2"}),
+						 "s.state IN ('pending', 'trialing', 'active', 'past_due', 'paused')");
 	(void) tenant_move(tenant, "delete", reason);
 	gate_run(&deletion_insert, EXPECT_ONE, gate_uuid(tenant), gate_timestamptz(clock_now()),
 			 gate_name(GetUserNameFromId(GetSessionUserId(), false)), gate_text(reason),
@@ -72,10 +71,9 @@ TENANCY_FUNCTION(tenant_undelete)
 
 	context_require_none("deleting a tenant");
 	change_subscriptions(tenant,
-						 "SELECT (%s.subscription_reactivate(s.id)).id"
-						 "  FROM tenancy.subscription s"
-						 " WHERE s.tenant_id = $1 AND s.state = 'cancelled'"
-						 "   AND s.cancel_reason = $2 AND s.ends_at > pg_catalog.now()");
+						 own_call("subscription_reactivate", 1, (const char *[]){"s.id"}),
+						 "s.state = 'cancelled' AND s.cancel_reason = $2"
+						 " AND s.ends_at > pg_catalog.now()");
 	(void) tenant_move(tenant, "undelete", NULL);
 	gate_run(&deletion_delete, EXPECT_ANY, gate_uuid(tenant));
 	PG_RETURN_DATUM(tenant_row(tenant));

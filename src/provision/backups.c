@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/own_call.h"
 #include "core/clock.h"
 #include "core/id.h"
 #include "provision/backups.h"
@@ -56,19 +57,18 @@ Jsonb *
 backups_prepare(ProvisionRequest *request)
 {
 	const pg_uuid_t *tenant = &request->tenant->id;
-	JsonBuilder policy;
+	NullableDatum policy[] = {
+		gate_uuid(tenant),
+		gate_text(interval_of(request->spec, "every", BACKUP_EVERY)),
+		gate_text(interval_of(request->spec, "keep_for", BACKUP_KEEP_FOR)),
+		gate_numeric(json_numeric(request->spec, "keep")),
+	};
 	JsonBuilder holdings;
 	GateRows *rows;
 
-	rows = provision_call("SELECT (%s.tenant_backup($1)).id WHERE $2 IS NULL", tenant, NULL);
-	json_begin(&policy);
-	json_put_text(&policy, "every", interval_of(request->spec, "every", BACKUP_EVERY));
-	json_put_text(&policy, "keep_for", interval_of(request->spec, "keep_for", BACKUP_KEEP_FOR));
-	if (json_numeric(request->spec, "keep") != NULL)
-		json_put_numeric(&policy, "keep", json_numeric(request->spec, "keep"));
-	(void) provision_call("SELECT (%s.backup_policy_set($1, ($2 ->> 'every')::interval,"
-						  " ($2 ->> 'keep_for')::interval, ($2 ->> 'keep')::integer)).tenant_id",
-						  tenant, json_end(&policy));
+	rows = own_call_run("tenant_backup", "id", 1, (Oid[]){UUIDOID}, policy);
+	(void) own_call_run("backup_policy_set", "tenant_id", lengthof(policy),
+						(Oid[]){UUIDOID, TEXTOID, TEXTOID, NUMERICOID}, policy);
 	/* The first one is asked for here. */
 	gate_run(&backup_policy_go_on, EXPECT_ONE, gate_uuid(tenant), gate_timestamptz(clock_now()));
 	json_begin(&holdings);
@@ -130,9 +130,9 @@ backups_await(Provision *row, bool is_check, Jsonb **evidence)
 				errmsg("the first backup is %s: %s", state, error == NULL ? "" : error));
 	if (!json_bool(row->holdings, "is_drilled", true))
 	{
-		(void) provision_call(
-			"SELECT (%s.backup_verify(($2 ->> 'backup')::uuid)).id WHERE $1 IS NOT NULL",
-			&row->tenant, row->holdings);
+		NullableDatum backup = gate_uuid(id_parse(json_text(row->holdings, "backup")));
+
+		(void) own_call_run("backup_verify", "id", 1, (Oid[]){UUIDOID}, &backup);
 		json_begin(&holdings);
 		json_put_text(&holdings, "backup", json_text(row->holdings, "backup"));
 		json_put_bool(&holdings, "is_drilled", true);
@@ -152,7 +152,8 @@ backups_await(Provision *row, bool is_check, Jsonb **evidence)
 void
 backups_release(const Provision *row)
 {
-	if (gate_run(&backup_policy_exists, EXPECT_AT_MOST_ONE, gate_uuid(&row->tenant))->count == 1)
-		(void) provision_call("SELECT (%s.backup_policy_reset($1)).tenant_id WHERE $2 IS NOT NULL",
-							  &row->tenant, row->holdings);
+	NullableDatum tenant = gate_uuid(&row->tenant);
+
+	if (gate_run(&backup_policy_exists, EXPECT_AT_MOST_ONE, tenant)->count == 1)
+		(void) own_call_run("backup_policy_reset", "tenant_id", 1, (Oid[]){UUIDOID}, &tenant);
 }

@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/extension.h"
+#include "catalog/own_call.h"
 #include "core/hostname.h"
 #include "core/id.h"
 #include "core/settings.h"
@@ -19,7 +19,6 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include <arpa/inet.h>
 
@@ -163,28 +162,22 @@ component_domain(const TenantEntry *tenant, const Jsonb *spec)
 	return name;
 }
 
-GateRows *
-provision_call(const char *sql, const pg_uuid_t *tenant, const Jsonb *document)
-{
-	return gate_query_text(
-		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), 2,
-		(Oid[]){UUIDOID, JSONBOID}, (NullableDatum[]){gate_uuid(tenant), gate_jsonb(document)});
-}
-
 /* An allocation that was there before is changed, and stays. */
 static void
 allocate(ProvisionRequest *request, const Jsonb *allocation)
 {
 	const pg_uuid_t *tenant = &request->tenant->id;
+	Oid types[] = {UUIDOID, JSONBOID};
+	NullableDatum arguments[] = {gate_uuid(tenant), gate_jsonb(allocation)};
 	GateRows *rows = gate_run(&component_allocation, EXPECT_AT_MOST_ONE, gate_uuid(tenant));
 	JsonBuilder holdings;
 
 	if (rows->count == 1)
 	{
-		(void) provision_call("SELECT (%s.resource_scale($1, $2)).id", tenant, allocation);
+		(void) own_call_run("resource_scale", "id", lengthof(types), types, arguments);
 		return;
 	}
-	rows = provision_call("SELECT (%s.resource_allocate($1, $2)).id", tenant, allocation);
+	rows = own_call_run("resource_allocate", "id", lengthof(types), types, arguments);
 	json_begin(&holdings);
 	json_put_text(&holdings, "allocation", id_text(row_uuid(rows, 0, 0)));
 	request->holdings = json_end(&holdings);
@@ -222,8 +215,9 @@ release_infrastructure(const Provision *row)
 	if (allocation == NULL || rows->count == 0 ||
 		!id_equal(row_uuid(rows, 0, 0), id_parse(allocation)))
 		return;
-	(void) provision_call("SELECT (%s.resource_deallocate($1, ($2 #>> '{}')::uuid)).id",
-						  &row->tenant, json_member(row->holdings, "allocation"));
+	(void) own_call_run(
+		"resource_deallocate", "id", 2, (Oid[]){UUIDOID, UUIDOID},
+		(NullableDatum[]){gate_uuid(&row->tenant), gate_uuid(id_parse(allocation))});
 }
 
 /* tenant_create() has made schema and role: they are looked at.  A database is the command's. */
@@ -314,8 +308,8 @@ release_monitoring(const Provision *row)
 	if (target != NULL && gate_run(&scrape_target_exists, EXPECT_AT_MOST_ONE,
 								   gate_uuid(&row->tenant), gate_text(target))
 								  ->count == 1)
-		(void) provision_call("SELECT (%s.scrape_target_remove($1, $2 ->> 'target')).target",
-							  &row->tenant, row->holdings);
+		(void) own_call_run("scrape_target_remove", "target", 2, (Oid[]){UUIDOID, TEXTOID},
+							(NullableDatum[]){gate_uuid(&row->tenant), gate_text(target)});
 }
 
 /* A target that is named here is served at the door, others are the command's. */
@@ -339,9 +333,10 @@ set_target(ProvisionRequest *request, const char *target)
 	json_put_text(&holdings, "target", target);
 	json_put_jsonb(&holdings, "labels", json_end(&labels));
 	request->holdings = json_end(&holdings);
-	(void) provision_call(
-		"SELECT (%s.scrape_target_set($1, $2 ->> 'target', $2 -> 'labels')).target",
-		&request->tenant->id, request->holdings);
+	(void) own_call_run(
+		"scrape_target_set", "target", 3, (Oid[]){UUIDOID, TEXTOID, JSONBOID},
+		(NullableDatum[]){gate_uuid(&request->tenant->id), gate_text(target),
+						  gate_jsonb(json_member(request->holdings, "labels"))});
 }
 
 static Jsonb *

@@ -74,9 +74,6 @@ extern int component_order(const char *name);
 /* The domain that the specification names or, below tenancy.base_domain, the tenant's own; NULL. */
 extern char *component_domain(const TenantEntry *tenant, const Jsonb *spec);
 
-/* "SELECT (%s.function($1, $2)).id": a public function, of the tenant and a document. */
-extern GateRows *provision_call(const char *sql, const pg_uuid_t *tenant, const Jsonb *document);
-
 /*
  * Ask for it.  The job that does it; NULL where it is there already as asked for, or needs no
  * job.  55000: it is being worked on, the tenant is not active, or there is no such command.

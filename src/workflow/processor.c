@@ -7,8 +7,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/extension.h"
 #include "catalog/gate.h"
+#include "catalog/own_call.h"
 #include "catalog/registry.h"
 #include "core/compat.h"
 #include "core/id.h"
@@ -19,8 +19,6 @@
 #include "workflow/workflow.h"
 
 #include "catalog/namespace.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #define MAX_ROW_ERRORS 100
 
@@ -28,15 +26,6 @@ pg_noreturn static void
 refuse(const char *what)
 {
 	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what));
-}
-
-/* One of our public functions, as whoever runs the step. */
-static GateRows *
-call(const char *sql, int count, const Oid *types, const NullableDatum *arguments)
-{
-	return gate_query_text(
-		psprintf(sql, quote_identifier(get_namespace_name(extension_public_schema()))), count,
-		types, arguments);
 }
 
 void
@@ -49,8 +38,8 @@ integration_put(const pg_uuid_t *tenant, const char *name, const Jsonb *value)
 	json_put_jsonb(&integrations, name, value);
 	json_begin(&patch);
 	json_put_jsonb(&patch, "integrations", json_end(&integrations));
-	(void) call("SELECT %s.tenant_configure($1, $2)", 2, (Oid[]){UUIDOID, JSONBOID},
-				(NullableDatum[]){gate_uuid(tenant), gate_jsonb(json_end(&patch))});
+	(void) own_call_run("tenant_configure", NULL, 2, (Oid[]){UUIDOID, JSONBOID},
+						(NullableDatum[]){gate_uuid(tenant), gate_jsonb(json_end(&patch))});
 }
 
 /* A limit of the plan, or -1 for none. */
@@ -80,8 +69,8 @@ create_tenant(const StepTask *task)
 
 	if (slug == NULL)
 		refuse("the request for an onboarding has no \"slug\"");
-	rows = call("SELECT t.id FROM %s.tenant_create($1, $2, $3, $4, $5, $6) t", 6,
-				(Oid[]){TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}, arguments);
+	rows = own_call_run("tenant_create", "id", lengthof(arguments),
+						(Oid[]){TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}, arguments);
 	tenant = row_uuid(rows, 0, 0);
 	workflow_set_tenant(task->workflow, tenant);
 	json_begin(&result);

@@ -8,7 +8,7 @@ cluster_start --preload pg_cron --set cron.database_name=app --set cron.use_back
 sql "CREATE EXTENSION pg_cron" >/dev/null
 sql "SELECT slug FROM tenant_create('acme', plan => 'starter', starts_at => '2026-01-01 00:00+00')" >/dev/null
 sql "SELECT cron.schedule('billing', '* * * * *', 'SELECT billing_run(''2026-02-15 00:00+00'')'); SELECT cron_install()" >/dev/null
-is "$(sql "SELECT schedule, command FROM cron.job WHERE jobname = 'pg_tenancy'")" "* * * * *|SELECT public.job_run_due()" "cron_install() registers the periodic work"
+is "$(sql "SELECT schedule, command FROM cron.job WHERE jobname = 'pg_tenancy'")" "* * * * *|SELECT public.job_run_due((100)::integer)" "cron_install() registers the periodic work"
 is "$(sql "SELECT cron_install('*/1 * * * *') = jobid FROM cron.job WHERE jobname = 'pg_tenancy'")" t "once"
 sql "CREATE ROLE doer; CREATE SCHEMA work AUTHORIZATION doer; SET ROLE doer; CREATE TABLE work.done (tenant uuid);
 	CREATE FUNCTION work.note(j jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO work.done VALUES (public.current_tenant_id()); RETURN NULL; END \$\$" >/dev/null
