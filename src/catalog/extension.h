@@ -14,6 +14,23 @@
 #define TENANCY_OWNER "tenancy_owner"
 
 /*
+ * SQL: (name) of the roles that may create in a schema, without superusers.  What they place there
+ * could be called in place of our functions.  Everybody is not among them.
+ */
+#define CREATORS_IN(schema)                                                                        \
+	"SELECT DISTINCT r.rolname AS name FROM pg_catalog.pg_namespace n, LATERAL ("                  \
+	"    SELECT n.nspowner AS role UNION ALL"                                                      \
+	"    SELECT a.grantee FROM pg_catalog.aclexplode(n.nspacl) a"                                  \
+	"     WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE') g,"                              \
+	" pg_catalog.pg_roles r"                                                                       \
+	" WHERE n.oid OPERATOR(pg_catalog.=) " schema " AND NOT r.rolsuper"                            \
+	"   AND r.oid OPERATOR(pg_catalog.=) CASE pg_catalog.pg_get_userbyid(g.role)"                  \
+	"       WHEN 'pg_database_owner'::pg_catalog.name THEN (SELECT d.datdba"                       \
+	"           FROM pg_catalog.pg_database d WHERE d.datname"                                     \
+	"               OPERATOR(pg_catalog.=) pg_catalog.current_database())"                         \
+	"       ELSE g.role END"
+
+/*
  * Is the extension created here?  Cached, so that hooks may ask for every
  * statement; false outside of a transaction.
  */

@@ -51,6 +51,22 @@ require_closed_schema(const char *schema)
 						quote_identifier(schema)));
 }
 
+/* Others may have reasons to; isolation_lint() goes on naming them. */
+static void
+warn_of_creators(const char *schema)
+{
+	GateRows *rows = gate_query_text(CREATORS_IN("$1"), 1, (Oid[]){OIDOID},
+									 (NullableDatum[]){gate_oid(get_namespace_oid(schema, false))});
+
+	for (int64 i = 0; i < rows->count; i++)
+		ereport(WARNING,
+				errmsg("role \"%s\" may create objects in schema \"%s\"",
+					   NameStr(*DatumGetName(row_datum(rows, i, 0))), schema),
+				errdetail("The functions of pg_tenancy could be shadowed there."),
+				errhint("Let superusers alone create there, or create the extension in a schema of "
+						"its own."));
+}
+
 static void
 ensure_role(const char *name, const char *comment)
 {
@@ -78,6 +94,7 @@ TENANCY_FUNCTION(install_begin)
 
 	require_installing();
 	require_closed_schema(target);
+	warn_of_creators(target);
 	for (int i = 0; i < lengthof(group_roles); i++)
 		ensure_role(group_roles[i].name, group_roles[i].comment);
 	/* Tenants and the owners of their objects call our functions; what is in the schema has rights
@@ -130,10 +147,14 @@ TENANCY_FUNCTION(install_finish)
 		"     ON m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = m.objid"
 		"  WHERE t.typnamespace = 'tenancy'::regnamespace AND t.typtype = 'd'";
 	GateRows *rows;
+	GateScope scope;
 
 	require_installing();
+	/* The script's path begins with a schema in which others may have operators. */
+	gate_pin(&scope);
 	rows = gate_query_text(list_statements, 0, NULL, NULL);
 	for (int64 i = 0; i < rows->count; i++)
 		gate_run_text(row_text(rows, i, 0));
+	gate_leave(&scope);
 	PG_RETURN_BOOL(true);
 }

@@ -54,6 +54,7 @@ GATE_STATEMENT(lint_pool_logins, QUERY_POOL_LOGINS, UUIDOID);
 GATE_STATEMENT(lint_pool_owners, QUERY_POOL_OWNERS, UUIDOID);
 GATE_STATEMENT(lint_security_definer, QUERY_SECURITY_DEFINER, UUIDOID);
 GATE_STATEMENT(lint_open_schemas, QUERY_OPEN_SCHEMAS, UUIDOID);
+GATE_STATEMENT(lint_own_schema, QUERY_OWN_SCHEMA, UUIDOID);
 GATE_STATEMENT(lint_default_grants, QUERY_DEFAULT_GRANTS, UUIDOID);
 GATE_STATEMENT(lint_drifted_grants, QUERY_DRIFTED_GRANTS, UUIDOID);
 GATE_STATEMENT(lint_foreign_servers, QUERY_FOREIGN_SERVERS, UUIDOID);
@@ -96,6 +97,8 @@ static const Check checks[] = {
 	 "ALTER FUNCTION … SET search_path = pg_catalog, …, pg_temp"},
 	{"not everybody may create in schemas and the database", &lint_open_schemas,
 	 "REVOKE CREATE ON … FROM PUBLIC"},
+	{"superusers alone may create in the schema of pg_tenancy", &lint_own_schema,
+	 "REVOKE CREATE ON SCHEMA … FROM it; ALTER SCHEMA or DATABASE … OWNER TO a superuser"},
 	{"new tables are not open to everybody", &lint_default_grants,
 	 "ALTER DEFAULT PRIVILEGES … REVOKE … FROM PUBLIC"},
 	{"rights on pg_tenancy are as installed", &lint_drifted_grants, "REVOKE them"},

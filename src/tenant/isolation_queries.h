@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "catalog/extension.h"
 #include "core/compat.h"
 #include "tenant/shared_table.h"
 
@@ -375,6 +376,14 @@
 					 " WHERE $1 IS NULL AND d.datname = pg_catalog.current_database() AND "        \
 					 "a.grantee = 0"                                                               \
 					 " AND a.privilege_type = 'CREATE'"
+
+#define QUERY_OWN_SCHEMA                                                                           \
+	"SELECT NULL::uuid, 'schema ' || e.extnamespace::pg_catalog.regnamespace, 'role ' ||"          \
+	" pg_catalog.quote_ident(c.name) || ' may create in it, and what it creates there can be"      \
+	" called with the rights of others', " NO_REPAIR                                               \
+	" FROM pg_catalog.pg_extension e, LATERAL (" CREATORS_IN(                                      \
+		"e.extnamespace") ") c WHERE $1::uuid IS NULL AND e.extname = 'pg_tenancy'"                \
+						  " AND c.name <> 'tenancy_tenant'"
 
 #define QUERY_DEFAULT_GRANTS                                                                       \
 	"SELECT NULL::uuid, 'default privileges of ' || pg_catalog.pg_get_userbyid(d.defaclrole),"     \

@@ -71,6 +71,8 @@ INSERT INTO break (sql, finding, is_repaired, undo) VALUES
     ('GRANT iso_owner TO iso_pool', 'table iso.customer: login iso_pool owns it, and can enter tenants', false, 'REVOKE iso_owner FROM iso_pool'),
     ('CREATE FUNCTION iso.definer() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''', 'function iso.definer(): it is SECURITY DEFINER and does not pin search_path', false, 'DROP FUNCTION iso.definer()'),
     ('GRANT CREATE ON SCHEMA iso TO PUBLIC', 'schema iso: CREATE is granted to PUBLIC', false, 'REVOKE CREATE ON SCHEMA iso FROM PUBLIC'),
+    ('GRANT CREATE ON SCHEMA public TO iso_other', 'schema public: role iso_other may create in it, and what it creates there can be called with the rights of others', false, 'REVOKE CREATE ON SCHEMA public FROM iso_other'),
+    (format('ALTER DATABASE %I OWNER TO iso_other', current_database()), 'schema public: role iso_other may create in it, and what it creates there can be called with the rights of others', false, format('ALTER DATABASE %I OWNER TO %I', current_database(), current_user)),
     ('ALTER DEFAULT PRIVILEGES FOR ROLE iso_owner GRANT SELECT ON TABLES TO PUBLIC', 'default privileges of iso_owner: SELECT on new tables goes to PUBLIC', false, 'ALTER DEFAULT PRIVILEGES FOR ROLE iso_owner REVOKE SELECT ON TABLES FROM PUBLIC'),
     ('GRANT EXECUTE ON FUNCTION tenant_suspend TO PUBLIC', 'function public.tenant_suspend(public.regtenant,text): EXECUTE is granted to PUBLIC since it was installed', false, 'REVOKE EXECUTE ON FUNCTION tenant_suspend FROM PUBLIC'),
     ('GRANT UPDATE ON tenancy.tenant TO iso_pool', 'table tenancy.tenant: UPDATE is granted to iso_pool since it was installed', false, 'REVOKE UPDATE ON tenancy.tenant FROM iso_pool'),
