@@ -50,6 +50,13 @@ done
 is $wrong 0 "commits side by side leave what the tables say"
 sql "SELECT tenant_resume('acme')" > /dev/null 2>&1
 
+# Claims that are not proven stand for nothing: a tenant that makes many changes nothing that is known.
+known() { sql "SELECT substring(metrics_prometheus() FROM 'domain_memory_names (\d+)')"; }
+allowed $all > /dev/null
+before=$(known)
+is "$(sql "SELECT tenant_context_set('globex') IS NULL; SELECT count(tenant_domain_add('globex', 'n' || n || '.example')), count(tenant_domain_remove('n' || n || '.example')) FROM generate_series(1, 1200) n" | tail -1)" "1200|1200" "a tenant claims and gives up very many"
+is "$(known)" "$before" "and shared memory knows what it knew"
+
 # Databases are told apart, and what is gone is forgotten.
 sql "CREATE DATABASE two" postgres > /dev/null
 sql "CREATE EXTENSION pg_tenancy" two > /dev/null
