@@ -6,9 +6,15 @@
  * proven by a TXT record that only who controls it can publish; its value is random and in the
  * row, so that there is no key to keep or to lose, and a record that was left behind by an
  * earlier claim proves nothing.  Whoever looks the record up hands over what was seen.
+ *
+ * Locks.  A tenant can hold its own claims locked for as long as it likes, so that verifying
+ * locks only the claim that is proven and, where the domain goes over, before it that of the
+ * former owner.  Those who verify one domain take turns by a heavyweight lock on its hash, which
+ * comes first.
  */
 #include "postgres.h"
 
+#include "catalog/extension.h"
 #include "catalog/gate.h"
 #include "catalog/registry.h"
 #include "context/context.h"
@@ -26,6 +32,8 @@
 #include "tenant/tenant.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 
 #include <sodium.h>
@@ -33,6 +41,10 @@
 #define RECORD_PREFIX "_tenant-challenge."
 #define CHALLENGE_PREFIX "tenant-challenge="
 #define CHALLENGE_BYTES 32
+
+/* Tells our lock apart from others on the same class: that of commits is database-wide. */
+#define VERIFY_LOCK_NUMBER 4
+
 #define MAX_OBSERVED 1000
 
 /* The name of the record is a name, too. */
@@ -59,15 +71,23 @@ GATE_STATEMENT(domain_set_state,
 GATE_STATEMENT(domain_set_checked,
 			   "UPDATE tenancy.domain SET checked_at = $3 WHERE tenant_id = $1 AND domain = $2",
 			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
-/* Who has claimed it first comes first; what is locked may have changed while waiting. */
-GATE_STATEMENT(domain_claims_for_update,
+/* Who has it comes first, then who has claimed it first. */
+GATE_STATEMENT(domain_claims,
 			   "SELECT d.tenant_id, d.state, d.record_value FROM tenancy.domain d"
 			   " WHERE d.domain = $1 AND d.state <> 'lost'"
-			   " ORDER BY d.created_at, d.tenant_id FOR UPDATE",
+			   " ORDER BY d.state DESC, d.created_at, d.tenant_id",
 			   TEXTOID);
+GATE_STATEMENT(domain_owner_for_update,
+			   "SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1"
+			   " AND d.state = 'verified' FOR UPDATE",
+			   TEXTOID);
+GATE_STATEMENT(domain_claim_for_update,
+			   "SELECT d.state FROM tenancy.domain d WHERE d.tenant_id = $1 AND d.domain = $2"
+			   " AND d.record_value = $3 AND d.state <> 'lost' FOR UPDATE",
+			   UUIDOID, TEXTOID, TEXTOID);
 GATE_STATEMENT(domain_claimants,
 			   "SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1"
-			   " ORDER BY d.state DESC, d.tenant_id FOR UPDATE",
+			   " ORDER BY d.state DESC, d.tenant_id",
 			   TEXTOID);
 GATE_STATEMENT(domain_verified_owner,
 			   "SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1"
@@ -216,30 +236,43 @@ is_observed(const char *challenge, const Datum *observed, const bool *nulls, int
 	return is_there;
 }
 
-/* Who has the domain, of the claims: -1 for nobody. */
+/* Whose proof counts, of the claims: -1 for nobody's. */
 static int64
-find_owner(const GateRows *claims)
+find_proof(const GateRows *claims, const Datum *observed, const bool *nulls, int count)
 {
-	for (int64 i = 0; i < claims->count; i++)
-	{
-		if (strcmp(row_text(claims, i, 1), "verified") == 0)
-			return i;
-	}
-	return -1;
-}
-
-/* Whose proof counts: -1 for nobody's. */
-static int64
-find_proof(const GateRows *claims, int64 owner, const Datum *observed, const bool *nulls, int count)
-{
-	if (owner >= 0 && is_observed(row_text(claims, owner, 2), observed, nulls, count))
-		return owner;
 	for (int64 i = 0; i < claims->count; i++)
 	{
 		if (is_observed(row_text(claims, i, 2), observed, nulls, count))
 			return i;
 	}
 	return -1;
+}
+
+/* Those who verify one domain take turns. */
+static void
+lock_verifying(const char *domain)
+{
+	LockDatabaseObject(extension_relation("domain"),
+					   hash_bytes((const unsigned char *) domain, strlen(domain)),
+					   VERIFY_LOCK_NUMBER, ExclusiveLock);
+}
+
+/* The domain is the tenant's, whose claim has the record, and nobody else's. */
+static void
+give(const pg_uuid_t *tenant, const char *domain, const char *record)
+{
+	GateRows *owner = gate_run(&domain_owner_for_update, EXPECT_AT_MOST_ONE, gate_text(domain));
+	bool has_other = owner->count == 1 && !id_equal(row_uuid(owner, 0, 0), tenant);
+	GateRows *claim = gate_run(&domain_claim_for_update, EXPECT_AT_MOST_ONE, gate_uuid(tenant),
+							   gate_text(domain), gate_text(record));
+
+	if (claim->count == 0)
+		ereport(ERROR, errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("the claim on domain \"%s\" was removed meanwhile", domain));
+	if (has_other)
+		move(row_uuid(owner, 0, 0), domain, "verified", "lose");
+	if (strcmp(row_text(claim, 0, 0), "pending") == 0)
+		move(tenant, domain, "pending", "verify");
 }
 
 /* tenant_domain_verify(domain text, observed text[]) → tenancy.domain */
@@ -251,7 +284,6 @@ TENANCY_FUNCTION(tenant_domain_verify)
 	Datum *observed;
 	bool *nulls;
 	int count;
-	int64 owner;
 	int64 proven;
 
 	context_require_none("verifying a domain");
@@ -261,13 +293,13 @@ TENANCY_FUNCTION(tenant_domain_verify)
 	if (count > MAX_OBSERVED)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"observed\" must have at most %d elements", MAX_OBSERVED));
-	claims = gate_run(&domain_claims_for_update, EXPECT_ANY, gate_text(domain));
+	lock_verifying(domain);
+	claims = gate_run(&domain_claims, EXPECT_ANY, gate_text(domain));
 	if (claims->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("domain \"%s\" is claimed by no tenant", domain));
 
-	owner = find_owner(claims);
-	proven = find_proof(claims, owner, observed, nulls, count);
+	proven = find_proof(claims, observed, nulls, count);
 	if (proven < 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("domain \"%s\" is not proven", domain),
@@ -276,10 +308,7 @@ TENANCY_FUNCTION(tenant_domain_verify)
 						"tenancy.domain.",
 						RECORD_PREFIX, domain));
 	tenant = row_uuid(claims, proven, 0);
-	if (owner >= 0 && proven != owner)
-		move(row_uuid(claims, owner, 0), domain, "verified", "lose");
-	if (proven != owner)
-		move(tenant, domain, "pending", "verify");
+	give(tenant, domain, row_text(claims, proven, 2));
 	gate_run(&domain_set_checked, EXPECT_ONE, gate_uuid(tenant), gate_text(domain),
 			 gate_timestamptz(clock_now()));
 	PG_RETURN_DATUM(row(tenant, domain));
