@@ -55,6 +55,7 @@ int setting_token_clock_skew;
 int setting_token_replay;
 int setting_token_replay_capacity;
 bool setting_trusted_entry;
+char *setting_upstreams;
 int setting_usage_event_retention;
 int setting_usage_hour_retention;
 int setting_usage_minute_retention;
@@ -540,6 +541,17 @@ static const Setting settings[] = {
 		.boot.boolean = true,
 		.what = "Whether tenant_context_set() may be used.",
 		.when = "It guards against mistakes of the application, not against SQL injected into it.",
+	},
+	{
+		.name = "tenancy.upstreams",
+		.type = SETTING_STRING,
+		.variable = &setting_upstreams,
+		.context = PGC_SIGHUP,
+		.boot.string = "",
+		.what = "Addresses, as host:port, that may be named as upstreams and targets of tenants.",
+		.when = "Where tenants have applications of their own. What is provisioned may come from "
+				"who signs up, and must not reach other services: by default no address may be "
+				"named, and all have those of the command file.",
 	},
 	{
 		.name = "tenancy.usage_event_retention",

@@ -65,6 +65,7 @@ extern int setting_token_clock_skew; /* seconds */
 extern int setting_token_replay;     /* a TokenReplay */
 extern int setting_token_replay_capacity;
 extern bool setting_trusted_entry;
+extern char *setting_upstreams;
 extern int setting_usage_event_retention;      /* minutes; 0 for ever */
 extern int setting_usage_hour_retention;       /* minutes; 0 for ever */
 extern int setting_usage_minute_retention;     /* minutes; 0: none are kept */

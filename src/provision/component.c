@@ -63,7 +63,7 @@ check_upstream(JsonbValue *value)
 		return "a host and a port, as in \"app.internal:8080\"";
 	if (*port == '\0' || strlen(port) > 5 || strspn(port, "0123456789") != strlen(port))
 		return "a host and a port, as in \"app.internal:8080\"";
-	return NULL;
+	return upstream_is_allowed(text) ? NULL : "an address of the setting tenancy.upstreams";
 }
 
 static const char *
@@ -245,6 +245,22 @@ prepare_database(ProvisionRequest *request)
 	return json_end(&input);
 }
 
+static void
+require_own_hosts(const ProvisionRequest *request, const Jsonb *hosts)
+{
+	HostOwner owner;
+	char *name = host_not_own(request->tenant, hosts, &owner);
+
+	if (name == NULL)
+		return;
+	if (owner == HOST_OF_ANOTHER)
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("host \"%s\" is another tenant's", name));
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("host \"%s\" is not proven to be the tenant's", name),
+			errhint("tenant_domain_add() and tenant_domain_verify() do that."));
+}
+
 static Jsonb *
 prepare_application(ProvisionRequest *request)
 {
@@ -261,10 +277,10 @@ prepare_application(ProvisionRequest *request)
 	json_put_text(&input, "schema", request->tenant->schema);
 	json_put_text(&input, "owner", request->tenant->owner);
 	json_put_text(&input, "role", request->tenant->role);
-	if (json_element_count(hosts) > 0)
-		json_put_jsonb(&input, "hosts", hosts);
-	else
-		json_put_jsonb(&input, "hosts", json_parse(psprintf("[\"%s\"]", domain)));
+	hosts =
+		json_element_count(hosts) > 0 ? host_list(hosts) : json_parse(psprintf("[\"%s\"]", domain));
+	require_own_hosts(request, hosts);
+	json_put_jsonb(&input, "hosts", hosts);
 	json_put_text(&input, "upstream", json_text(request->spec, "upstream"));
 	json_put_text(&input, "bundle", json_text(request->spec, "bundle"));
 	return json_end(&input);

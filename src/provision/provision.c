@@ -13,9 +13,7 @@
 #include "core/attempt.h"
 #include "core/clock.h"
 #include "core/compat.h"
-#include "core/hostname.h"
 #include "core/id.h"
-#include "core/settings.h"
 #include "core/state.h"
 #include "job/command.h"
 #include "job/outbox.h"
@@ -88,11 +86,6 @@ GATE_STATEMENT(provision_tenants_due,
 			   "   AND NOT EXISTS (SELECT FROM tenancy.job_pending j WHERE j.id = p.job_id)"
 			   " LIMIT $2",
 			   TIMESTAMPTZOID, INT4OID);
-
-GATE_STATEMENT(
-	domain_owner,
-	"SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1 AND d.state = 'verified'",
-	TEXTOID);
 
 static const StateMove moves[] = {
 	{"pending", "request", "pending"},        {"active", "request", "pending"},
@@ -285,20 +278,6 @@ refuse_taken(const ProvisionRequest *request)
 			errmsg("%s \"%s\" is another tenant's", request->component->name, request->name));
 }
 
-/* Below the domain of the platform a tenant has its slug and what is below that. */
-static void
-require_own_domain(const ProvisionRequest *request)
-{
-	const char *base = setting_base_domain;
-	GateRows *owner = gate_run(&domain_owner, EXPECT_AT_MOST_ONE, gate_text(request->name));
-
-	if (owner->count == 1 && !id_equal(row_uuid(owner, 0, 0), &request->tenant->id))
-		refuse_taken(request);
-	if (*base != '\0' && hostname_is_below(request->name, base) &&
-		!hostname_is_below(request->name, psprintf("%s.%s", request->tenant->slug, base)))
-		refuse_taken(request);
-}
-
 pg_uuid_t *
 provision_put(ProvisionRequest *request)
 {
@@ -310,8 +289,9 @@ provision_put(ProvisionRequest *request)
 	if (strcmp(request->tenant->state, "active") != 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" is %s", request->tenant->slug, request->tenant->state));
-	if (request->component->is_of_domain)
-		require_own_domain(request);
+	if (request->component->is_of_domain &&
+		host_owner(request->tenant, request->name) == HOST_OF_ANOTHER)
+		refuse_taken(request);
 	gate_run(&provision_insert, EXPECT_ANY, gate_uuid(tenant), gate_text(request->component->name),
 			 gate_text(request->name), gate_jsonb(request->spec), gate_timestamptz(clock_wall()));
 	rows = lock_rows(tenant);
@@ -464,6 +444,17 @@ provision_take_back_step(const pg_uuid_t *tenant, const pg_uuid_t *workflow, con
 	return NULL;
 }
 
+/* A name of its route that is no longer the tenant's, or was never; NULL for none. */
+static char *
+foreign_host(const Provision *row)
+{
+	HostOwner owner;
+
+	return row->input == NULL || !json_has(row->input, "hosts")
+			   ? NULL
+			   : host_not_own(registry_get(&row->tenant), json_member(row->input, "hosts"), &owner);
+}
+
 int
 provision_look_after(const pg_uuid_t *tenant, const char *component, bool repair)
 {
@@ -473,6 +464,7 @@ provision_look_after(const pg_uuid_t *tenant, const char *component, bool repair
 	for (int i = 0; i < rows.count; i++)
 	{
 		Provision *row = &rows.rows[i];
+		char *host;
 
 		if ((component != NULL && strcmp(component, row->component) != 0) || row->has_job ||
 			(strcmp(row->state, "active") != 0 && strcmp(row->state, "drifted") != 0))
@@ -480,7 +472,10 @@ provision_look_after(const pg_uuid_t *tenant, const char *component, bool repair
 		count++;
 		/* No step waits for it any more. */
 		row->workflow = NULL;
-		if (row->input == NULL && component_find(row->component)->await == NULL)
+		host = foreign_host(row);
+		if (host != NULL)
+			move(row, "fail", NULL, psprintf("host \"%s\" is not the tenant's", host));
+		else if (row->input == NULL && component_find(row->component)->await == NULL)
 			move(row, "succeed", NULL, NULL);
 		else
 			put_job(row, repair ? ACTION_DO : ACTION_CHECK, NULL);

@@ -99,6 +99,25 @@ extern void provision_hold(Provision *row, Jsonb *holdings);
 /* The row; NULL where there is none. */
 extern Datum provision_row(const pg_uuid_t *tenant, const char *component, const char *name);
 
+/* Whose a host name is: by who has verified it, or by its slug below tenancy.base_domain. */
+typedef enum HostOwner
+{
+	HOST_OWN,
+	HOST_OF_NOBODY,
+	HOST_OF_ANOTHER
+} HostOwner;
+
+extern HostOwner host_owner(const TenantEntry *tenant, const char *name);
+
+/* An array of host names that were validated, as hostname_read() writes them. */
+extern Jsonb *host_list(const Jsonb *hosts);
+
+/* The first of such a list that is not the tenant's, and whose it is; NULL for none. */
+extern char *host_not_own(const TenantEntry *tenant, const Jsonb *hosts, HostOwner *owner);
+
+/* Does tenancy.upstreams have it? */
+extern bool upstream_is_allowed(const char *address);
+
 extern void provision_steps_init(void);
 
 /* In the postmaster, from _PG_init. */

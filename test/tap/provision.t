@@ -4,7 +4,7 @@
 outside=$(mktemp -d)
 chmod 777 "$outside"
 trap 'rm -rf "$outside"' EXIT
-cluster_start --set tenancy.runner_idle_timeout=1s --set "tenancy.command_file=$outside/commands" --set max_worker_processes=16
+cluster_start --set tenancy.runner_idle_timeout=1s --set "tenancy.command_file=$outside/commands" --set max_worker_processes=16 --set tenancy.upstreams="a:1, a:2"
 trap 'cluster_stop; rm -rf "$outside"' EXIT
 cat > "$outside/act" <<'EOT'
 #!/bin/sh
@@ -137,6 +137,29 @@ is "$(sql "SELECT state, limits->>'connections' FROM tenancy.allocation")" "acti
 is "$(sql "SELECT state FROM provision_infrastructure('acme', '{\"pooled\": false, \"allocation\": {\"limits\": {\"connections\": 6}}}')")" active "changed"
 is "$(sql "SELECT state, limits->>'connections' FROM tenancy.allocation")" "active|6" "in its place"
 is "$(sql "SELECT state FROM provision_remove('acme', 'infrastructure')"), $(sql "SELECT state FROM tenancy.allocation")" "removed, released" "and released"
+
+# whose hosts, and where they lead
+sql "SELECT tenant_domain_add('acme', 'www.proven.example'); SELECT tenant_domain_verify(domain, ARRAY[record_value]) FROM tenancy.domain" >/dev/null
+route() { sql "SELECT state FROM provision_application('$1', '$2')"; }
+like "$(route beta '{"hosts": ["beta.saas.example", "WWW.proven.example."]}')" '23505.*www.proven.example.*another tenant' "a host that another has proven"
+like "$(route beta '{"hosts": ["acme.saas.example"]}')" '23505.*another tenant' "or has by its slug"
+like "$(route beta '{"hosts": ["saas.example"]}')" '23505.*another tenant' "or that is the platform's"
+like "$(route beta '{"hosts": ["www.free.example"]}')" '55000.*not proven.*HINT' "nor one that nobody has proven"
+sql "SELECT tenant_domain_add('beta', 'www.free.example')" >/dev/null
+like "$(route beta '{"hosts": ["www.free.example"]}')" '55000.*not proven' "though it claims it"
+for address in 127.0.0.1:2019 a:3 a:11 'a:1, a:2'; do
+	like "$(route acme "{\"upstream\": \"$address\"}")" 22023 "no upstream of the operator's: $address"
+	like "$(sql "SELECT state FROM provision_monitoring('acme', '{\"target\": \"$address\"}')")" 22023 "nor a target"
+done
+is "$(sql "SELECT count(*) FROM tenancy.provision WHERE component = 'application'")" 0 "nothing is left of that"
+is "$(route acme '{"hosts": ["WWW.proven.example.", "x.acme.saas.example"], "upstream": "A:1"}')" pending "one's own"
+is "$(becomes application active), $(input application.do .hosts)" 'active, ["www.proven.example","x.acme.saas.example"]' "are routed, by their names in lower case"
+sql "SELECT tenant_domain_remove('www.proven.example')" >/dev/null
+log >/dev/null
+is "$(sql "SELECT state, error FROM provision_check('acme', 'application', repair => true)")" "drifted|host \"www.proven.example\" is not the tenant's" "until they are given up"
+is "$(log)" "" "then the route is not made again"
+is "$(route acme '{"hosts": ["x.acme.saas.example"]}')" pending "asked for without it"
+is "$(becomes application active)" active "it is right again"
 
 # removed
 sql "SELECT provision_application('acme')" >/dev/null
