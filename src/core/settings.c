@@ -226,7 +226,9 @@ static const Setting settings[] = {
 		.minimum = 1,
 		.maximum = SECONDS_PER_DAY,
 		.what = "By how much work may be late until /healthz says 503.",
-		.when = "Of periodic work, of the first job in line, and of the first delivery in line.",
+		.when =
+			"Of periodic work; and of jobs and deliveries that are due, where none was worked on "
+			"for as long.",
 	},
 	{
 		.name = "tenancy.http_database",

@@ -556,7 +556,7 @@ TENANCY_FUNCTION(job_enqueue)
 	if (request.tenant == NULL && context_tenant() != NULL)
 		request.tenant = context_tenant();
 	if (!PG_ARGISNULL(3))
-		request.run_at = required_timestamptz(fcinfo, 3, "run_at");
+		request.run_at = Max(required_timestamptz(fcinfo, 3, "run_at"), clock_wall());
 	request.unique_key = optional_key(fcinfo, 4, "unique_key");
 	require_argument(fcinfo, 6, "priority");
 	request.priority = PG_GETARG_INT32(6);
