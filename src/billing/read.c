@@ -196,21 +196,18 @@ typedef struct Dealer
 	int64 next;
 } Dealer;
 
-/* The rows of the contract, which come in the order of contracts; rows of no contract are passed.
- */
+/* The next rows of a tenant, or of one of its subscriptions; rows of nobody asked for are passed. */
 static int
-deal_contract(Dealer *dealer, const Contract *contract, int64 *first)
+deal(Dealer *dealer, const pg_uuid_t *tenant, const pg_uuid_t *subscription, int64 *first)
 {
 	int count = 0;
 
 	for (; dealer->next < dealer->rows->count; dealer->next++)
 	{
-		int order =
-			compare_ids(row_uuid(dealer->rows, dealer->next, 0), &contract->subscription.tenant);
+		int order = compare_ids(row_uuid(dealer->rows, dealer->next, 0), tenant);
 
-		if (order == 0)
-			order =
-				compare_ids(row_uuid(dealer->rows, dealer->next, 1), &contract->subscription.id);
+		if (order == 0 && subscription != NULL)
+			order = compare_ids(row_uuid(dealer->rows, dealer->next, 1), subscription);
 		if (order > 0)
 			break;
 		if (order == 0 && count++ == 0)
@@ -220,20 +217,15 @@ deal_contract(Dealer *dealer, const Contract *contract, int64 *first)
 }
 
 static int
+deal_contract(Dealer *dealer, const Contract *contract, int64 *first)
+{
+	return deal(dealer, &contract->subscription.tenant, &contract->subscription.id, first);
+}
+
+static int
 deal_payer(Dealer *dealer, const Payer *payer, int64 *first)
 {
-	int count = 0;
-
-	for (; dealer->next < dealer->rows->count; dealer->next++)
-	{
-		int order = compare_ids(row_uuid(dealer->rows, dealer->next, 0), &payer->tenant);
-
-		if (order > 0)
-			break;
-		if (order == 0 && count++ == 0)
-			*first = dealer->next;
-	}
-	return count;
+	return deal(dealer, &payer->tenant, NULL, first);
 }
 
 static void

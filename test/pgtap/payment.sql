@@ -273,4 +273,8 @@ SET ROLE tenancy_admin;
 SELECT throws_ok('SELECT * FROM tenancy.payment_provider_secret', '42501', NULL, 'administrators neither');
 RESET ROLE;
 DROP ROLE pay_auditor, pay_app;
+
+-- secrets
+SELECT is_empty($$SELECT t, r FROM unnest('{tenancy.payment_provider_secret,tenancy.endpoint_key}'::regclass[]) t, unnest('{tenancy_admin,tenancy_app,tenancy_auditor,tenancy_tenant,pg_monitor}'::regrole[]) r
+    WHERE has_table_privilege(r, t, 'SELECT') OR has_any_column_privilege(r, t, 'SELECT')$$, 'nobody but the library reads secrets');
 SELECT * FROM finish();
