@@ -70,17 +70,16 @@ as_owner() { # as_owner FILE COMMAND...
 
 # What the backend of one client took for so many reads.
 instructions() { # instructions NAME ROLE SCRIPT READS
-	local home pid
+	local home
 	home=$(cat "$bench_dir/$1/home")
 	rm -f "$home"/callgrind/*
 	on "$1" env PGUSER="$2" pgbench -n -M prepared --random-seed=1 -c 1 -t "$4" -f "$bench_dir/$3.sql" app > /dev/null 2>&1
-	# The first file is pgbench's look at the server: the larger of both is the client's.
-	for _ in $(seq 100); do
-		pid=$(grep -h '^summary:' "$home"/callgrind/* 2>/dev/null | awk '$2 > m { m = $2 } END { print m }')
-		[ -n "$pid" ] && break
+	# The first file is pgbench's look at the server: the larger of both is the client's.  A backend
+	# that has said goodbye may take its time to write it.
+	for _ in $(seq 300); do
+		[ "$(grep -l '^summary:' "$home"/callgrind/* 2>/dev/null | wc -l)" -ge 2 ] && break
 		sleep 0.1
 	done
-	sleep 0.5
 	grep -h '^summary:' "$home"/callgrind/* | awk '$2 > m { m = $2 } END { print m }'
 }
 
@@ -138,7 +137,7 @@ stop_valgrind
 start_valgrind loaded
 for level in off counters full; do
 	on loaded psql -Xqc "ALTER SYSTEM SET tenancy.metering = '$level'" -c "SELECT pg_reload_conf()" >/dev/null
-	sleep 1
+	sleep 3
 	count loaded app select "a read, metering = $level" "$bare_count"
 	full_count=$last_count
 	count loaded bound select "the same by a bound login" "$bare_count"
