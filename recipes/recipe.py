@@ -62,6 +62,9 @@ def host(value, what="host name"):
 
 def address(value):
     try:
+        # An IPv6 address may have a scope, of any characters.
+        if "%" in str(value):
+            raise ValueError(f"address is not right: {value!r}")
         return str(ipaddress.ip_address(value))
     except ValueError as error:
         raise Failure(str(error)) from error
@@ -93,13 +96,32 @@ def run(*command, stdin="", allowed=(0,), environment=None):
 PASSING = (409, 412, 429, 500, 502, 503, 504)
 
 
+def psql(sql, connect_to, *options, **names):
+    """SQL of ours, with what is to be filled in as variables of psql; what it says.
+
+    Each statement is its own transaction.  Names are looked up in the system's schema alone: what
+    somebody else may have made in another is not called by whoever connects here.
+    """
+    variables = [part for name, value in names.items() for part in ("-v", f"{name}={value}")]
+    return run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", *options,
+               *variables, "-d", connect_to, stdin=sql,
+               environment={"PGOPTIONS": "-c search_path=pg_catalog,pg_temp"}).stdout.strip()
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is sent to one server is not for another."""
+
+    def redirect_request(self, *_):
+        return None
+
+
 def http(method, url, document=None, allowed=(200,), headers=None):
     """A request for JSON to a server of the operator's: (status, document)."""
     body = None if document is None else json.dumps(document).encode()
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     if body is not None:
         request.add_header("Content-Type", "application/json")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
     try:
         with opener.open(request, timeout=10) as answer:
             status, said = answer.status, answer.read()

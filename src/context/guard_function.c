@@ -251,6 +251,45 @@ opens_connections(HeapTuple function)
 	return !is_null && strstr(TextDatumGetCString(library), "dblink") != NULL;
 }
 
+/* Whose doing is what the roles make?  Asked for every function that is called. */
+typedef struct RoleOfTenant
+{
+	Oid role;
+	uint64 generation; /* of the registry, when it was looked up */
+	bool is_of_tenant;
+	pg_uuid_t tenant;
+} RoleOfTenant;
+
+#define REMEMBERED_ROLES 16
+
+static RoleOfTenant remembered_roles[REMEMBERED_ROLES];
+
+/*
+ * The tenant whose role or bound login it is.  The owner of a tenant's objects is none: what came
+ * with a template is trusted.
+ */
+static bool
+is_role_of_tenant(Oid role, pg_uuid_t *tenant)
+{
+	RoleOfTenant *entry = &remembered_roles[role % REMEMBERED_ROLES];
+	uint64 generation = registry_generation();
+
+	if (entry->role != role || entry->generation != generation)
+	{
+		char *name = GetUserNameFromId(role, true);
+		bool is_of_tenant = false;
+
+		if (name != NULL && !superuser_arg(role))
+			is_of_tenant = id_of_name('t', name, tenant) ? registry_exists(tenant)
+														 : login_is_bound(name, tenant);
+		*entry = (RoleOfTenant){role, generation, is_of_tenant};
+		if (is_of_tenant)
+			entry->tenant = *tenant;
+	}
+	*tenant = entry->tenant;
+	return entry->is_of_tenant;
+}
+
 static void
 check_user_function(Oid function, const pg_uuid_t *tenant)
 {
@@ -296,32 +335,40 @@ guard_check_notify(void)
 }
 
 /*
- * A tenant that owns_ddl writes functions that run with the rights of whoever touches its
- * tables.  Those that came with a template belong to the tenant's owner and are trusted.
+ * A tenant writes functions that run with the rights of whoever touches its tables and views, or
+ * calls them by mistake: in its schema where it owns_ddl, else where everybody may, which is in
+ * its temporary schema at least.
  */
 void
-guard_check_superuser_call(Oid function)
+guard_check_call(Oid function)
 {
+	const pg_uuid_t *current = context_tenant();
+	bool is_superuser = superuser();
 	HeapTuple tuple;
 	Form_pg_proc form;
 	pg_uuid_t tenant;
-	bool is_tenants;
+	bool is_refused;
 
-	if (function < FirstNormalObjectId || !superuser())
+	if (function < FirstNormalObjectId || (current == NULL && !is_superuser))
 		return;
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	is_tenants = !form->prosecdef &&
-				 registry_schema_scope(form->pronamespace, &tenant) == SCOPE_TENANT &&
-				 strcmp(GetUserNameFromId(form->proowner, true), registry_get(&tenant)->role) == 0;
+	is_refused = !form->prosecdef && (isOtherTempNamespace(form->pronamespace) ||
+									  (is_role_of_tenant(form->proowner, &tenant) &&
+									   (is_superuser || !id_equal(&tenant, current))));
 	ReleaseSysCache(tuple);
-	if (is_tenants)
+	if (!is_refused)
+		return;
+	if (!is_superuser)
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("a superuser may not run function %s of a tenant", get_func_name(function)),
-				errdetail("The tenant wrote it, and it would run with your rights."),
-				errhint("Enter the tenant first, or SET ROLE to its owner."));
+				errmsg("permission denied for function %s", get_func_name(function)),
+				errdetail("Another tenant wrote it, and it would run with your rights."));
+	ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("a superuser may not run function %s of a tenant", get_func_name(function)),
+			errdetail("The tenant wrote it, and it would run with your rights."),
+			errhint("Enter the tenant first, or SET ROLE to its owner."));
 }
 
 /* What is exchanged for what; the arguments are the same. */

@@ -18,10 +18,10 @@ extern void guard_check_function(Oid function);
 extern void guard_check_notify(void);
 
 /*
- * Raise 42501 where a superuser would call a function that a tenant has written, as a
- * trigger, a CHECK or a view of the tenant makes it do unawares.
+ * Raise 42501 where a superuser, or another tenant, would call a function that a tenant has
+ * written, as a trigger, a CHECK or a view of the tenant makes it do unawares.
  */
-extern void guard_check_superuser_call(Oid function);
+extern void guard_check_call(Oid function);
 
 /*
  * Before planning a query of a tenant: functions that take a relation are exchanged for

@@ -64,8 +64,9 @@ GATE_STATEMENT(other_memberships,
 
 LoginState login_state;
 
-static void
-read_login(const char *name)
+/* The row of a login, in a catalog snapshot; false where it is bound to none. */
+static bool
+find_login(const char *name, pg_uuid_t *tenant, bool *has_own_catalog)
 {
 	Oid table = extension_relation("tenant_login");
 	Oid index = extension_relation("tenant_login_pkey");
@@ -74,28 +75,43 @@ read_login(const char *name)
 	SysScanDesc scan;
 	HeapTuple tuple;
 	NameData role_name;
+	bool is_bound;
 
-	login_state.is_bound = false;
 	/* The extension is being created or dropped. */
 	if (!OidIsValid(table) || !OidIsValid(index))
-		return;
+		return false;
 	namestrcpy(&role_name, name);
 	relation = table_open(table, AccessShareLock);
 	ScanKeyInit(&key, LOGIN_ROLE_NAME, BTEqualStrategyNumber, F_NAMEEQ, NameGetDatum(&role_name));
 	scan = systable_beginscan(relation, index, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
+	is_bound = HeapTupleIsValid(tuple);
+	if (is_bound)
 	{
 		bool is_null;
 
-		login_state.is_bound = true;
-		login_state.tenant = *DatumGetUUIDP(
+		*tenant = *DatumGetUUIDP(
 			heap_getattr(tuple, LOGIN_TENANT_ID, RelationGetDescr(relation), &is_null));
-		login_state.has_own_catalog = DatumGetBool(
+		*has_own_catalog = DatumGetBool(
 			heap_getattr(tuple, LOGIN_OWN_CATALOG, RelationGetDescr(relation), &is_null));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
+	return is_bound;
+}
+
+bool
+login_is_bound(const char *role, pg_uuid_t *tenant)
+{
+	bool has_own_catalog;
+
+	return find_login(role, tenant, &has_own_catalog);
+}
+
+static void
+read_login(const char *name)
+{
+	login_state.is_bound = find_login(name, &login_state.tenant, &login_state.has_own_catalog);
 }
 
 void

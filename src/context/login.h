@@ -57,6 +57,9 @@ login_is_plain(void)
 	return login_state.is_plain;
 }
 
+/* Is the role a login that is bound to a tenant, and to which? */
+extern bool login_is_bound(const char *role, pg_uuid_t *tenant);
+
 /*
  * When the session begins: a bound login is counted among the sessions of its tenant, or refused
  * (53300), before it has sent a statement.  In a transaction.

@@ -10,7 +10,8 @@
 #include "utils/resowner.h"
 
 static ErrorData *
-run_in_subtransaction(const char *name, AttemptWork work, void *argument, bool keeps)
+run_in_subtransaction(const char *name, AttemptWork work, void *argument, bool keeps,
+					  bool may_be_cancelled)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -36,17 +37,25 @@ run_in_subtransaction(const char *name, AttemptWork work, void *argument, bool k
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED && !may_be_cancelled)
+		ReThrowError(error);
 	return error;
 }
 
 ErrorData *
 attempt(const char *name, AttemptWork work, void *argument)
 {
-	return run_in_subtransaction(name, work, argument, true);
+	return run_in_subtransaction(name, work, argument, true, false);
+}
+
+ErrorData *
+attempt_cancellable(const char *name, AttemptWork work, void *argument)
+{
+	return run_in_subtransaction(name, work, argument, true, true);
 }
 
 ErrorData *
 rehearse(const char *name, AttemptWork work, void *argument)
 {
-	return run_in_subtransaction(name, work, argument, false);
+	return run_in_subtransaction(name, work, argument, false, false);
 }

@@ -10,9 +10,13 @@ typedef void (*AttemptWork)(void *argument);
 
 /*
  * Do the work in a subtransaction.  NULL when it succeeded; else its error, and all that it
- * did is undone.  Runs in the caller's memory context, where the error is, too.
+ * did is undone.  Runs in the caller's memory context, where the error is, too.  That the
+ * statement is cancelled, by its timeout or by somebody, is no failure of the work, and is raised.
  */
 extern ErrorData *attempt(const char *name, AttemptWork work, void *argument);
+
+/* The same for work with a timeout of its own, whose end is a failure like others. */
+extern ErrorData *attempt_cancellable(const char *name, AttemptWork work, void *argument);
 
 /*
  * Do the work in a subtransaction and undo all of it, whatever becomes of it.  NULL when it

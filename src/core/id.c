@@ -17,6 +17,9 @@
 /* The bits after the milliseconds hold their fraction (RFC 9562, 6.2, method 3). */
 #define STEPS_PER_MILLISECOND 4096
 
+/* Of base32 (RFC 4648), in lower case. */
+static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+
 /* Steps since 1970, of 1/4096 of a millisecond, over the random bits, or zeros, of an id. */
 static void
 stamp(pg_uuid_t *id, uint64 steps)
@@ -60,7 +63,6 @@ id_first_at(TimestampTz time)
 char *
 id_name(char prefix, const pg_uuid_t *id)
 {
-	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
 	char *name = palloc(2 + ID_NAME_LENGTH + 1);
 	char *out = name;
 	uint32 buffer = 0;
@@ -77,6 +79,29 @@ id_name(char prefix, const pg_uuid_t *id)
 	*out++ = alphabet[(buffer << (5 - bits)) & 31];
 	*out = '\0';
 	return name;
+}
+
+bool
+id_of_name(char prefix, const char *name, pg_uuid_t *id)
+{
+	uint32 buffer = 0;
+	int bits = 0;
+	int count = 0;
+
+	if (strlen(name) != 2 + ID_NAME_LENGTH || name[0] != prefix || name[1] != '_')
+		return false;
+	for (const char *letter = name + 2; *letter != '\0'; letter++)
+	{
+		const char *found = strchr(alphabet, *letter);
+
+		if (found == NULL)
+			return false;
+		buffer = (buffer << 5) | (uint32) (found - alphabet);
+		bits += 5;
+		if (bits >= 8 && count < UUID_LEN)
+			id->data[count++] = (buffer >> (bits -= 8)) & 0xff;
+	}
+	return true;
 }
 
 char *

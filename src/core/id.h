@@ -24,6 +24,9 @@ extern pg_uuid_t id_first_at(TimestampTz time);
 /* The uuid in lower-case base32 (RFC 4648, no padding) behind a prefix of one letter: "t_abc…". */
 extern char *id_name(char prefix, const pg_uuid_t *id);
 
+/* The uuid that such a name stands for; false where it is none. */
+extern bool id_of_name(char prefix, const char *name, pg_uuid_t *id);
+
 extern char *id_text(const pg_uuid_t *id);
 extern pg_uuid_t *id_parse(const char *text);
 extern bool id_equal(const pg_uuid_t *a, const pg_uuid_t *b);

@@ -176,7 +176,7 @@ static bool
 on_needs_call(Oid function)
 {
 	if (extension_is_ready())
-		guard_check_superuser_call(function);
+		guard_check_call(function);
 	return previous_needs_call != NULL && previous_needs_call(function);
 }
 

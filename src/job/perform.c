@@ -181,7 +181,7 @@ job_perform(const QueuedJob *job, CancelPolicy on_cancel)
 		outcome.put_off_until = clock_wall() + PUT_OFF_US;
 		return outcome;
 	}
-	error = attempt(job->kind, perform, &performance);
+	error = attempt_cancellable(job->kind, perform, &performance);
 	if (error != NULL && on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error);
 	return outcome_of(error, performance.result);

@@ -279,7 +279,7 @@ schedule_run(const JobKind *kind, CancelPolicy on_cancel)
 {
 	Work work = {kind};
 	JobOutcome outcome = {0};
-	ErrorData *error = attempt(kind->name, do_work, &work);
+	ErrorData *error = attempt_cancellable(kind->name, do_work, &work);
 
 	if (error == NULL)
 	{

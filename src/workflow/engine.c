@@ -508,7 +508,7 @@ perform_step(const JobTask *task)
 		return NULL;
 	attempted = try_at(&workflow, step, "processor", json_empty_object());
 	policy = retry_read(json_member(step, "retry"));
-	error = attempt(name, attempt_function, &attempted);
+	error = attempt_cancellable(name, attempt_function, &attempted);
 	if (error == NULL)
 		take_result(&workflow, &attempted);
 	else if (json_bool(step, "retryable", true) &&

@@ -200,7 +200,7 @@ compensation_perform(const JobTask *task)
 
 	if (!running_is(&workflow, "compensating"))
 		return NULL;
-	error = attempt("undoing a workflow", compensate_in_attempt, &undone);
+	error = attempt_cancellable("undoing a workflow", compensate_in_attempt, &undone);
 	if (error == NULL)
 		return NULL;
 	if (retry_may_go_on(&policy, task->attempt, unpack_sql_state(error->sqlerrcode)))

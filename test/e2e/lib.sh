@@ -222,7 +222,7 @@ write_commands() { # the shipped ones, as an operator would fill them in
 		    command["argv"][0] = recipes + "/" + command["argv"][0].rsplit("/", 1)[1]
 		    environment = command["environment"]
 		    for name in environment:
-		        environment[name] = values[name]
+		        environment[name] = values.get(name, environment[name])
 		    if "LEGO_PATH" in environment:
 		        environment["LEGO_CA_CERTIFICATES"] = values["LEGO_CA_CERTIFICATES"]
 		        environment["ACME_RESOLVER"] = values["ACME_RESOLVER"]
