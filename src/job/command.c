@@ -576,6 +576,7 @@ run_command(const JobTask *task)
 static const JobKind command_kind = {
 	.name = COMMAND_KIND,
 	.perform_outside = run_command,
+	.is_for_callers = true,
 	.timeout_seconds = SECS_PER_DAY,
 	.description = "runs a command of tenancy.command_file",
 };

@@ -530,6 +530,7 @@ require_may_enqueue(const JobRequest *request)
 	{
 		(void) require_kind(request->kind);
 		job_require_operator_for(request->kind);
+		job_kind_require_for_callers(request->kind);
 		return;
 	}
 	if (request->tenant == NULL)

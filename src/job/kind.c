@@ -122,6 +122,16 @@ job_kind_entry(const char *name)
 	return entry;
 }
 
+void
+job_kind_require_for_callers(const char *name)
+{
+	const JobKind *kind = job_kind_find(name);
+
+	if (kind != NULL && !kind->is_for_callers)
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("jobs of kind \"%s\" are enqueued by the extension alone", name));
+}
+
 const char *
 job_kind_lane(const JobKindEntry *entry, const char *name)
 {

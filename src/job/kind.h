@@ -53,6 +53,7 @@ typedef struct JobKind
 	void (*settle)(const JobTask *task, JobOutcome *outcome);
 	const char *retry;   /* the policy, as JSON; NULL for the default */
 	bool has_own_worker; /* a queued kind that a process of another sort does */
+	bool is_for_callers; /* job_enqueue() and schedule_set() take it, with any arguments */
 } JobKind;
 
 /* From the init function of a module, in the postmaster. */
@@ -79,6 +80,9 @@ typedef struct JobKindEntry
 
 /* Palloc'd; NULL where no jobs of that kind can be enqueued. */
 extern JobKindEntry *job_kind_entry(const char *name);
+
+/* Raise 42809 for a kind of the library whose jobs it alone enqueues. */
+extern void job_kind_require_for_callers(const char *name);
 
 /* The lanes of the kinds that job workers do: in the database, and outside of it. */
 #define JOB_OWN_LANE ""

@@ -240,6 +240,7 @@ set_recurring(FunctionCallInfo fcinfo, const char *name)
 	if (job_kind_entry(TextDatumGetCString(kind.value)) == NULL)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("job kind \"%s\" does not exist", TextDatumGetCString(kind.value)));
+	job_kind_require_for_callers(TextDatumGetCString(kind.value));
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(arguments.value)))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the arguments of a job must be a JSON object"));

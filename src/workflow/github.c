@@ -4,11 +4,16 @@
  *
  * What a user gives is judged by its form at once.  Where the server's operator has a command
  * "github" (recipes/github), it then asks GitHub whether the installation is one of the
- * application's, and the step waits for the answer; without it the connection is as the user said,
- * and is marked so.  Of the secret of the webhook a digest is kept.
+ * application's, and the step waits for the answer; without it the connection is as the user said.
+ * Of the secret of the webhook a digest is kept.
+ *
+ * The number of an installation is no secret, and that it exists is no proof that the user has a
+ * part in it: an installation belongs to one tenant at most, and to the account that the request
+ * for the onboarding names in "github_account", if it does.
  */
 #include "postgres.h"
 
+#include "catalog/gate.h"
 #include "core/clock.h"
 #include "core/id.h"
 #include "core/json.h"
@@ -20,6 +25,12 @@
 #include "workflow/workflow.h"
 
 #include "utils/builtins.h"
+
+GATE_LOOKUP(
+	github_holder,
+	"SELECT FROM tenancy.tenant t"
+	" WHERE t.configuration #>> '{integrations,github,installation_id}' = $1 AND t.id <> $2",
+	TEXTOID, UUIDOID);
 
 #define GITHUB_COMMAND "github"
 #define GITHUB_KIND "github.verify"
@@ -35,10 +46,10 @@ connection(const Jsonb *installation, const char *digest, const Jsonb *seen)
 	json_begin(&github);
 	json_put_jsonb(&github, "installation_id", installation);
 	json_put_text(&github, "webhook_secret_digest", digest);
-	json_put_bool(&github, "is_verified", seen != NULL);
+	json_put_bool(&github, "is_installed", seen != NULL);
 	if (seen != NULL)
 	{
-		json_put_time(&github, "verified_at", clock_wall());
+		json_put_time(&github, "checked_at", clock_wall());
 		json_put_jsonb(&github, "account", json_member(seen, "account"));
 	}
 	return json_end(&github);
@@ -60,6 +71,13 @@ require_form(const StepTask *task)
 		ereport(
 			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("\"webhook_secret\" must have %d characters at least", SHORTEST_WEBHOOK_SECRET));
+	/* An index keeps what two do at once apart. */
+	if (gate_run(&github_holder, EXPECT_ANY, gate_text(numeric_text(installation)),
+				 gate_uuid(task->tenant))
+			->count > 0)
+		ereport(
+			ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+			errmsg("installation %s is connected to another tenant", numeric_text(installation)));
 	digest_begin(&digest);
 	digest_add_text(&digest, secret);
 	return digest_hex(digest_end(&digest));
@@ -89,6 +107,7 @@ github_connect(const StepTask *task)
 	json_put_text(&arguments, "step", task->step);
 	json_put_jsonb(&arguments, "installation_id", installation);
 	json_put_text(&arguments, "webhook_secret_digest", digest);
+	json_put_text(&arguments, "account", json_text(task->request, "github_account"));
 	request.arguments = json_end(&arguments);
 	*task->waits_for = job_put(&request);
 	return NULL;
@@ -110,6 +129,7 @@ ask_github(const JobTask *task)
 	json_begin(&input);
 	json_put_text(&input, "tenant", id_text(task->tenant));
 	json_put_jsonb(&input, "installation_id", json_member(task->arguments, "installation_id"));
+	json_put_text(&input, "account", json_text(task->arguments, "account"));
 	return command_perform_actions(task, GITHUB_COMMAND, json_end(&input), actions);
 }
 

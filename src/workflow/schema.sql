@@ -74,6 +74,9 @@ REVOKE ALL ON tenancy.workflow_step FROM PUBLIC;
 GRANT SELECT ON tenancy.workflow_step TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.workflow_step', '');
 
+/* An installation of a GitHub App is one tenant's. */
+CREATE UNIQUE INDEX tenant_github_installation_key ON tenancy.tenant ((configuration #>> '{integrations,github,installation_id}'));
+
 CREATE TABLE tenancy.catalog_entity (
     tenant_id       uuid NOT NULL,
     entity_ref      text NOT NULL,

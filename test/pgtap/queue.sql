@@ -163,6 +163,8 @@ RESET tenancy.test_clock;
 -- bad arguments
 SELECT throws_ok($$SELECT job_enqueue('none')$$, '42704', NULL, 'an unknown kind');
 SELECT throws_ok($$SELECT job_enqueue('billing.run')$$, '42704', NULL, 'a periodic one');
+SELECT throws_ok($$SELECT job_enqueue('webhook.deliver')$$, '42809', NULL, 'one that the extension enqueues itself');
+SELECT throws_ok($$SELECT schedule_set('x', 'webhook.deliver', '1 hour')$$, '42809', NULL, 'not by a schedule either');
 SELECT throws_ok($$SELECT job_enqueue(NULL)$$, '22004', NULL, 'no kind');
 SELECT throws_ok($$SELECT job_enqueue('mail', '[]')$$, '22023', NULL, 'arguments that are no object');
 SELECT throws_ok($$SELECT job_enqueue('mail', timeout => '0')$$, '22023', NULL, 'no timeout');

@@ -31,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         status, document = 404, {"message": "Not Found", "status": "404"}
         if os.path.exists(directory + "/busy"): status, document = 503, {"message": "Service Unavailable"}
         elif kind != "Bearer" or not is_signed(token): status, document = 401, {"message": "A JSON web token could not be decoded"}
-        elif self.path.startswith("/app/installations/") and number in ("4711", "4712"):
+        elif self.path.startswith("/app/installations/") and number in ("4711", "4712", "4713", "4714"):
             status, document = 200, {"id": int(number), "account": {"login": "octo-org", "id": 1, "type": "Organization"}, "app_id": 1,
                 "repository_selection": "selected", "permissions": {"contents": "read"}, "suspended_at": "2026-01-01T00:00:00Z" if number == "4712" else None}
         data = json.dumps(document).encode()
@@ -62,14 +62,14 @@ github() { sql "SELECT configuration #> '{integrations,github}' ->> '$1' FROM te
 echo '{}' > "$outside/commands"; chmod 644 "$outside/commands"
 begin unasked
 is "$(connect 1)" completed "without the command the step is done"
-is "$(github is_verified)" false "and marked as not verified"
+is "$(github is_installed)" false "and marked so"
 
 commands key
 begin right
 like "$(sql "SELECT onboarding_step_validate('$id', 'github_integration', '{\"installation_id\": -1, \"webhook_secret\": \"0123456789abcdef\"}')")" 'positive integer' "the form is judged at once"
 is "$(connect 4711)" running "with it the step waits for GitHub"
 is "$(settled)" completed "which knows the installation"
-is "$(github account), $(github is_verified), $(github installation_id)" "octo-org, true, 4711" "and whose it is"
+is "$(github account), $(github is_installed), $(github installation_id)" "octo-org, true, 4711" "and whose it is"
 is "$(sql "SELECT count(*) FROM tenancy.workflow_step WHERE (input::text || result::text) LIKE '%0123456789abcdef%'")$(sql "SELECT count(*) FROM tenancy.job_done WHERE arguments::text LIKE '%0123456789abcdef%'")" 00 "the secret is kept nowhere"
 
 begin wrong
@@ -82,14 +82,21 @@ connect 4712 >/dev/null
 like "$(settled)" "failed: .*installation 4712 is suspended\$" "one that is suspended"
 sql "SELECT state FROM onboarding_recover('$id', 'retry')" >/dev/null
 touch "$outside/busy"
-connect 4711 >/dev/null
+connect 4713 >/dev/null
 wait_for 20 "SELECT count(*) FROM tenancy.job WHERE kind = 'github.verify' AND state = 'scheduled' AND attempt = 1" 1
 ok $? "where GitHub is out of order the question is asked again"
 rm "$outside/busy"
 is "$(settled)" completed "until it is answered"
+begin second
+like "$(connect 4711)" '23505.*connected to another tenant' "an installation is one tenant's"
+like "$(sql "SELECT tenant_configure('second', '{\"integrations\": {\"github\": {\"installation_id\": 4711}}}')")" 23505 "however it is said"
+id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"third\", \"plan\": \"starter\", \"github_account\": \"Else\"}')")
+wait_for 20 "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'database_setup'" completed
+connect 4714 >/dev/null
+like "$(settled)" 'failed: .*is of another account' "and of the account that the request names"
 commands other
 begin forged
-connect 4711 >/dev/null
+connect 4714 >/dev/null
 like "$(settled)" 'failed: .*401' "a question signed with another key"
 is "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')")" compensated "can be rolled back"
 done_testing
