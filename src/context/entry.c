@@ -51,9 +51,11 @@ entry_search_path(const TenantEntry *tenant)
 		appendStringInfo(&path, "%s, ", quote_identifier(tenant->schema));
 	if (*tenant->other_schemas)
 		appendStringInfo(&path, "%s, ", tenant->other_schemas);
+	/* Who may create in the extension's schema must not come before what is the system's. */
+	appendStringInfoString(&path, "pg_catalog, ");
 	if (public_schema != NULL)
 		appendStringInfo(&path, "%s, ", quote_identifier(public_schema));
-	appendStringInfoString(&path, "pg_catalog, pg_temp");
+	appendStringInfoString(&path, "pg_temp");
 	return path.data;
 }
 

@@ -32,5 +32,5 @@ extern Oid entry_require_enterable(const TenantEntry *tenant);
 /* Raise 42501 for a role with an attribute or a predefined role: none that a tenant uses may. */
 extern void entry_require_plain_role(Oid role, const char *name);
 
-/* Palloc'd: the schemas of the tenant, then the extension's and the system's. */
+/* Palloc'd: the schemas of the tenant, then the system's and the extension's. */
 extern char *entry_search_path(const TenantEntry *tenant);

@@ -57,7 +57,7 @@ owner_of(Oid procedure)
 static char *
 path_without_tenant(void)
 {
-	return psprintf("%s, pg_catalog, pg_temp",
+	return psprintf("pg_catalog, %s, pg_temp",
 					quote_identifier(get_namespace_name(extension_public_schema())));
 }
 

@@ -23,7 +23,7 @@ SELECT is(tenant_context_set('acme'), :'acme'::uuid, 'entering returns the id');
 SELECT is(current_tenant_id(), :'acme'::uuid, 'current_tenant_id()');
 SELECT is(current_tenant()::text, 'acme', 'current_tenant() shows the slug');
 SELECT is(current_user::text, :'acme_role', 'the role is the tenant''s');
-SELECT is(current_setting('search_path'), :'acme_schema' || ', public, pg_catalog, pg_temp', 'so is the search path');
+SELECT is(current_setting('search_path'), :'acme_schema' || ', pg_catalog, public, pg_temp', 'so is the search path');
 SELECT is(tenant_context()->>'tenant_slug', 'acme', 'tenant_context(): slug');
 SELECT is(tenant_context()->'limits'->>'max_users', '10', 'tenant_context(): limits of the plan');
 INSERT INTO note VALUES (1, 'of acme');
@@ -68,7 +68,7 @@ SAVEPOINT a;
 SELECT tenant_context_set('acme') \g /dev/null
 RELEASE a;
 SELECT is(current_tenant()::text, 'acme', 'an entry survives RELEASE');
-SELECT is(current_setting('search_path'), :'acme_schema' || ', public, pg_catalog, pg_temp', 'with its search path');
+SELECT is(current_setting('search_path'), :'acme_schema' || ', pg_catalog, public, pg_temp', 'with its search path');
 COMMIT;
 BEGIN;
 SAVEPOINT a;

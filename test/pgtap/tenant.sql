@@ -64,7 +64,7 @@ SELECT throws_ok($$SELECT tenant_schema_add('owner', 'auth')$$, '42P06', NULL, '
 SELECT throws_ok($$SELECT tenant_schema_add('owner', 'No')$$, '22023', NULL, 'with a plain name');
 BEGIN;
 SELECT tenant_context_set('owner') \g /dev/null
-SELECT matches(current_setting('search_path'), '^(t_[a-z2-7]{26}), \1_auth, public, pg_catalog, pg_temp$', 'it follows the main one in the search path');
+SELECT matches(current_setting('search_path'), '^(t_[a-z2-7]{26}), \1_auth, pg_catalog, public, pg_temp$', 'it follows the main one in the search path');
 COMMIT;
 SELECT (tenant_create('pooled', isolation => 'pool')).schema_name IS NULL AS no_schema \gset
 SELECT ok(:'no_schema', 'a tenant of the pool has no schema');

@@ -39,7 +39,7 @@ sql "SELECT kind FROM job_enqueue('note', '{\"n\": 1}', 'a')" >/dev/null
 finished
 ok $? "a worker comes and does it"
 is "$(sql "SELECT n, tenant = 'a'::regtenant, who FROM work.done")" "1|t|worker_role" "as its owner, in the tenant's context"
-is "$(sql "SELECT state, result->>'path' FROM tenancy.job")" "succeeded|public, pg_catalog, pg_temp" "and leaves its result"
+is "$(sql "SELECT state, result->>'path' FROM tenancy.job")" "succeeded|pg_catalog, public, pg_temp" "and leaves its result"
 took=$(elapsed sql "SELECT kind FROM job_enqueue('note', '{\"n\": 2}'); COMMIT; SELECT pg_sleep(0.05)"; finished)
 is "$(sql "SELECT count(*) FROM tenancy.job_done WHERE finished_at - enqueued_at < '500 ms'")" 2 "at once"
 sql "SELECT kind FROM job_enqueue('note', '{\"n\": 3}', run_at => clock_timestamp() + interval '1500 ms')" >/dev/null
@@ -52,7 +52,7 @@ sql "SELECT kind FROM job_enqueue('mine', '{\"n\": 4}', 'owning'); SELECT kind F
 finished
 is "$(sql "SELECT who = (SELECT role_name FROM tenancy.tenant WHERE slug = 'owning') FROM work.done WHERE n = 4")" t "a kind can run as the tenant"
 like "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d WHERE kind = 'mine' AND d.outcome = 'succeeded'")" "^t_" "then with its schemas in the path"
-is "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d JOIN tenancy.tenant t ON t.id = d.tenant_id WHERE kind = 'note' AND t.slug = 'owning'")" "public, pg_catalog, pg_temp" "else not, where the tenant can create in them"
+is "$(sql "SELECT d.result->>'path' FROM tenancy.job_done d JOIN tenancy.tenant t ON t.id = d.tenant_id WHERE kind = 'note' AND t.slug = 'owning'")" "pg_catalog, public, pg_temp" "else not, where the tenant can create in them"
 like "$(sql "SELECT error FROM tenancy.job WHERE kind = 'mine' AND state = 'discarded'")" "has none" "but not without one"
 sql "SELECT kind FROM job_enqueue('temp', retry => '{\"max_attempts\": 1}')" >/dev/null
 finished
