@@ -4,7 +4,8 @@
  *
  * All since the start of a period that is open; and of a period that is billed those of the hours
  * that it, or an item within it, began or ended in the middle of: usage that comes late is priced
- * by all usage between these times (late.c).
+ * by all usage between these times (late.c).  A level that is prorated is known by all of its
+ *changes.
  */
 #include "postgres.h"
 
@@ -14,7 +15,16 @@
 #include "usage/prune.h"
 
 GATE_STATEMENT(need_subscriptions,
-			   "SELECT s.tenant_id, s.state = 'ended', s.period_start, s.starts_at, s.anchor,"
+			   "SELECT s.tenant_id, s.state = 'ended',"
+			   "       CASE WHEN EXISTS ("
+			   "           SELECT FROM tenancy.subscription_item i"
+			   "             JOIN tenancy.plan_price p ON p.plan = i.plan"
+			   "              AND p.version = i.price_version AND p.currency = i.currency"
+			   "            CROSS JOIN LATERAL pg_catalog.jsonb_array_elements("
+			   "                coalesce(p.pricing -> 'charges', '[]')) AS c (charge)"
+			   "            WHERE i.subscription_id = s.id AND c.charge ? 'metric'"
+			   "              AND (c.charge ->> 'prorate')::boolean)"
+			   "       THEN '-infinity' ELSE s.period_start END, s.starts_at, s.anchor,"
 			   "       s.period_number, s.billing_period, s.time_zone"
 			   "  FROM tenancy.subscription s WHERE s.tenant_id = ANY ($1)",
 			   UUIDARRAYOID);

@@ -12,6 +12,7 @@
 #include "catalog/column.h"
 #include "catalog/gate.h"
 #include "core/money.h"
+#include "usage/prune.h"
 
 #include "utils/timestamp.h"
 
@@ -66,9 +67,18 @@ wants_changes(const UsageWanted *wanted)
 			wanted->charge->model == MODEL_VOLUME);
 }
 
+/* Which events are read one by one, of which retention must have removed none. */
+typedef enum EventsRead
+{
+	EVENTS_NONE,
+	EVENTS_OF_PERIOD,
+	EVENTS_UNTIL_END
+} EventsRead;
+
 /* NULL where nobody asks. */
 static GateRows *
-ask(GateStatement *statement, const UsageWanted *wanted, int count, IsAsked is_asked)
+ask(GateStatement *statement, const UsageWanted *wanted, int count, IsAsked is_asked,
+	EventsRead events)
 {
 	static const Oid types[] = {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Column columns[lengthof(types)];
@@ -86,6 +96,17 @@ ask(GateStatement *statement, const UsageWanted *wanted, int count, IsAsked is_a
 	}
 	if (columns[0].count == 0)
 		return NULL;
+	if (events != EVENTS_NONE)
+	{
+		Column ever;
+
+		column_begin(&ever, TIMESTAMPTZOID);
+		for (int i = 0; i < columns[0].count; i++)
+			column_add(&ever, gate_timestamptz(DT_NOBEGIN));
+		usage_require_events(column_array(&columns[0]), column_array(&columns[1]),
+							 column_array(events == EVENTS_OF_PERIOD ? &columns[2] : &ever),
+							 column_array(&columns[3]));
+	}
 	return gate_run(statement, EXPECT_ANY, column_array(&columns[0]), column_array(&columns[1]),
 					column_array(&columns[2]), column_array(&columns[3]));
 }
@@ -93,7 +114,7 @@ ask(GateStatement *statement, const UsageWanted *wanted, int count, IsAsked is_a
 static void
 read_quantities(UsageWanted *wanted, int count)
 {
-	GateRows *rows = ask(&used_quantities, wanted, count, wants_quantity);
+	GateRows *rows = ask(&used_quantities, wanted, count, wants_quantity, EVENTS_NONE);
 	int64 row = 0;
 
 	for (int i = 0; i < count; i++)
@@ -117,7 +138,7 @@ answers_to(const GateRows *rows, int64 row, int64 ordinal)
 static void
 read_transactions(UsageWanted *wanted, int count)
 {
-	GateRows *rows = ask(&used_transactions, wanted, count, wants_transactions);
+	GateRows *rows = ask(&used_transactions, wanted, count, wants_transactions, EVENTS_OF_PERIOD);
 	int64 row = 0;
 	int64 ordinal = 0;
 
@@ -143,7 +164,7 @@ read_transactions(UsageWanted *wanted, int count)
 static void
 read_changes(UsageWanted *wanted, int count)
 {
-	GateRows *rows = ask(&used_changes, wanted, count, wants_changes);
+	GateRows *rows = ask(&used_changes, wanted, count, wants_changes, EVENTS_UNTIL_END);
 	int64 row = 0;
 	int64 ordinal = 0;
 
@@ -164,10 +185,9 @@ read_changes(UsageWanted *wanted, int count)
 		prorated = palloc(sizeof(Numeric) * changes);
 		for (int j = 0; j < changes; j++, row++)
 		{
-			ProrationPart left =
-				proration_part(row_timestamptz(rows, row, 2), about->to, about->full_start,
-							   about->full_end, about->pricing->proration_unit,
-							   about->contract->subscription.time_zone);
+			ProrationPart left = proration_part(
+				row_timestamptz(rows, row, 2), about->to, about->full_start, about->full_end,
+				about->pricing->proration_unit, about->contract->subscription.time_zone);
 
 			values[j] = row_numeric(rows, row, 1);
 			prorated[j] = prorate(values[j], &left);

@@ -29,7 +29,7 @@ static const EventType event_types[] = {
 
 #define KNOWN                                                                                      \
 	"unnest($1, $2, $3, $4, $5) AS k(tenant_id, metric, period_start, used, quota)"                \
-	" JOIN tenancy.tenant t ON t.id = k.tenant_id"
+	" JOIN tenancy.tenant t ON t.id = k.tenant_id AND t.state NOT IN ('purging', 'purged')"
 
 /* A level that went below: its next rise is news. */
 GATE_STATEMENT(quota_event_clear,

@@ -162,6 +162,23 @@ SELECT ok((SELECT events FROM usage_event_prune(true, '20 days')) > 500, 'a mont
 SELECT ok((SELECT events FROM usage_event_prune(older_than => '20 days')) > 500, 'which goes');
 SELECT is_empty('SELECT * FROM tenancy.usage_rollup_difference', 'and nothing is lost');
 
+-- a level that is prorated is known by all of its changes
+SET tenancy.test_clock = '2026-06-01 00:00+00';
+SELECT metric_create('seats', 'seat', 'weighted_sum', true) \g /dev/null
+SELECT count(*) FROM plan_create('seated', 'Seated', 'custom', '{"type": "custom", "base_price": 0, "currency": "USD", "billing_period": "monthly",
+    "charges": [{"id": "seats", "name": "Seats", "model": "per_unit", "metric": "seats", "unit": "seat", "unit_price": 3, "prorate": true}]}') \g /dev/null
+SELECT slug FROM tenant_create('seated', plan => 'seated', starts_at => '2026-06-01 00:00+00') \g /dev/null
+SELECT usage_record('seated', 'seats', 5, 's1', '2026-06-01 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-01 00:00+00';
+SELECT count(*) FROM billing_run('2026-09-01 00:00+00') \g /dev/null
+CALL roll(4);
+SELECT count(*) FROM usage_event_prune(older_than => '1 day') \g /dev/null
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE tenant_id = 'seated'::regtenant), 1::bigint, 'a change of a level that is prorated stays');
+SET tenancy.test_clock = '2026-10-01 00:00+00';
+SELECT count(*) FROM billing_run('2026-10-01 00:00+00') \g /dev/null
+SELECT is((SELECT array_agg(l.amount ORDER BY i.period_start) FROM tenancy.invoice_line l JOIN tenancy.invoice i ON i.id = l.invoice_id WHERE i.tenant_id = 'seated'::regtenant AND l.kind = 'usage'),
+	ARRAY[15, 15, 15, 15]::numeric[], 'for it is billed each month');
+
 -- arguments and rights
 SELECT throws_ok('SELECT usage_event_prune(max_events => 0)', '22023', NULL, 'none at all');
 SELECT throws_ok($$SELECT usage_event_prune(older_than => '23 hours')$$, '22023', NULL, 'what is of today');
