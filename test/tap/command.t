@@ -12,7 +12,7 @@ cat > "$commands" <<'EOT'
  "cat": {"argv": ["/bin/cat"]},
  "env": {"argv": ["/usr/bin/env"], "environment": {"COLOUR": "blue"}},
  "status": {"argv": ["/bin/sh", "-c", "echo oops >&2; exit $0", "${status}"]},
- "slow": {"argv": ["/bin/sh", "-c", "sleep 61 & sleep 60"], "timeout_seconds": 1},
+ "slow": {"argv": ["/bin/sh", "-c", "sleep 61.0217 & sleep 60.0217"], "timeout_seconds": 1},
  "loud": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"]},
  "fds": {"argv": ["/bin/ls", "-l", "/proc/self/fd"]},
  "none": {"argv": ["/does/not/exist"]},
@@ -55,7 +55,7 @@ run '{"command": "status", "parameters": {"status": 75}}'
 is "$(job "state, failures->0->'evidence'->'status'")" "scheduled|75" "but 75, which is tried again"
 run '{"command": "slow"}'
 is "$(job "state, error")" "scheduled|the command took longer than 1 s" "a command that takes too long is stopped"
-is "$(pgrep -cf '^sleep 6[01]$')" 0 "with all that it started"
+is "$(pgrep -cf '^sleep 6[01].0217$')" 0 "with all that it started"
 run '{"command": "loud"}'
 is "$(job "state, result->>'capped', length(result->>'output') <= 4000")" "succeeded|true|t" "output is capped"
 run '{"command": "fds"}'
@@ -71,10 +71,10 @@ id=$(sql "SELECT id FROM tenancy.job WHERE kind = 'command.run' ORDER BY id DESC
 sed -i 's/"timeout_seconds": 1}/"timeout_seconds": 60}/' "$commands"
 wait_for 20 "SELECT count(*) FROM tenancy.job_pending WHERE id = '$id'" 0
 run_slow=$(sql "SELECT id FROM job_enqueue('command.run', '{\"command\": \"slow\"}', retry => '{\"max_attempts\": 1}')")
-for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01]$')" = 2 ] && break; sleep 0.1; done
+for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01].0217$')" = 2 ] && break; sleep 0.1; done
 sql "SELECT state FROM job_cancel('$run_slow')" >/dev/null
-for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01]$')" = 0 ] && break; sleep 0.1; done
-is "$(pgrep -cf '^sleep 6[01]$')" 0 "cancelled is killed with all that it started"
+for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01].0217$')" = 0 ] && break; sleep 0.1; done
+is "$(pgrep -cf '^sleep 6[01].0217$')" 0 "cancelled is killed with all that it started"
 like "$(PGUSER=postgres sql "BEGIN; SELECT tenant_context_set('acme'); SELECT job_enqueue('command.run', '{\"command\": \"echo\"}')")" 42501 "tenants run no commands"
 sql "CREATE ROLE app LOGIN IN ROLE tenancy_app" >/dev/null
 like "$(PGUSER=app sql "SELECT job_enqueue('command.run', '{\"command\": \"echo\"}')")" 42501 "nor do applications"
