@@ -67,8 +67,8 @@ static Oid tenant_table_relid;
 
 /* A change of their rows moves the generation on. */
 static const char *const followed[] = {
-	"tenant", "tenant_schema", "tenant_login",      "ceiling",    "token_key",
-	"metric", "plan",          "plan_price",        "rate_limit", "quota_limit",
+	"tenant", "tenant_schema", "tenant_login",       "ceiling",    "token_key",
+	"metric", "plan",          "plan_price",         "rate_limit", "quota_limit",
 	"quota",  "allocation",    "usage_announcement", "legal_hold"};
 static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
@@ -335,6 +335,14 @@ TenantEntry *
 registry_get(const pg_uuid_t *id)
 {
 	return require_found(find(&tenant_by_id, id), id);
+}
+
+void
+registry_require_active(const TenantEntry *tenant)
+{
+	if (strcmp(tenant->state, "active") != 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
 }
 
 TenantEntry *

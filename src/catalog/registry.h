@@ -29,6 +29,9 @@ extern TenantEntry *registry_get(const pg_uuid_t *id);
 
 /* The same as it is committed now: for what is kept until registry_generation() moves on. */
 extern TenantEntry *registry_get_latest(const pg_uuid_t *id);
+
+/* Raise 55000 'tenant "…" is suspended', or what else it is. */
+extern void registry_require_active(const TenantEntry *tenant);
 extern TenantEntry *registry_copy(const TenantEntry *entry);
 
 /* Is there such a tenant now?  No table access but for the first time after a change. */

@@ -70,10 +70,8 @@ entry_require_enterable(const TenantEntry *tenant)
 {
 	Oid role;
 
-	if (strcmp(tenant->state, "active") != 0 &&
-		!(is_suspended(tenant) && setting_suspended_access == SUSPENDED_DELETES))
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	if (!(is_suspended(tenant) && setting_suspended_access == SUSPENDED_DELETES))
+		registry_require_active(tenant);
 	role = get_role_oid(tenant->role, true);
 	if (!OidIsValid(role))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

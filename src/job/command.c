@@ -559,6 +559,13 @@ command_error(const JobOutcome *outcome)
 	return *said == '\0' ? outcome->error : psprintf("%s: %s", outcome->error, said);
 }
 
+void
+command_judge_failure(const JobTask *task, JobOutcome *outcome, const RetryPolicy *policy)
+{
+	outcome->error = command_error(outcome);
+	outcome->is_final |= !retry_may_go_on(policy, task->attempt, outcome->sqlstate);
+}
+
 static JobOutcome
 run_command(const JobTask *task)
 {

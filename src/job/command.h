@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "job/kind.h"
+#include "job/retry.h"
 
 typedef struct CommandCall
 {
@@ -34,5 +35,12 @@ extern JobOutcome command_perform_actions(const JobTask *task, const char *name,
 /* In a transaction: {action: what it said on standard output}; and why the last one failed. */
 extern Jsonb *command_answers(const JobOutcome *outcome);
 extern char *command_error(const JobOutcome *outcome);
+
+/*
+ * For settle(), of commands that failed: the error is what the command said, and it is final when
+ * the policy has no further attempt.
+ */
+extern void command_judge_failure(const JobTask *task, JobOutcome *outcome,
+								  const RetryPolicy *policy);
 
 extern void command_init(void);

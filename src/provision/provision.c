@@ -286,9 +286,7 @@ provision_put(ProvisionRequest *request)
 	Provision *row;
 	const char *state;
 
-	if (strcmp(request->tenant->state, "active") != 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", request->tenant->slug, request->tenant->state));
+	registry_require_active(request->tenant);
 	if (request->component->is_of_domain &&
 		host_owner(request->tenant, request->name) == HOST_OF_ANOTHER)
 		refuse_taken(request);
@@ -583,10 +581,7 @@ settle(const JobTask *task, JobOutcome *outcome)
 	RetryPolicy policy = retry_read(json_parse(retry_of(action)));
 
 	if (outcome->error != NULL)
-	{
-		outcome->error = command_error(outcome);
-		outcome->is_final |= !retry_may_go_on(&policy, task->attempt, outcome->sqlstate);
-	}
+		command_judge_failure(task, outcome, &policy);
 	end_job(task, outcome, action);
 }
 

@@ -435,11 +435,7 @@ void
 catalog_import(const pg_uuid_t *tenant, const pg_uuid_t *workflow, CatalogRows *rows,
 			   const char *table)
 {
-	TenantEntry *entry = registry_get_latest(tenant);
-
-	if (strcmp(entry->state, "active") != 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", entry->slug, entry->state));
+	registry_require_active(registry_get_latest(tenant));
 	/* In a table of its own the tenant's entities are counted by quota_count_table(). */
 	refuse_surplus(tenant, rows, table == NULL);
 	if (table == NULL)

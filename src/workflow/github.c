@@ -21,7 +21,6 @@
 #include "crypto/digest.h"
 #include "job/command.h"
 #include "job/queue.h"
-#include "job/retry.h"
 #include "workflow/workflow.h"
 
 #include "utils/builtins.h"
@@ -141,8 +140,7 @@ take_answer(const JobTask *task, JobOutcome *outcome)
 
 	if (outcome->error != NULL)
 	{
-		outcome->error = command_error(outcome);
-		outcome->is_final |= !retry_may_go_on(&policy, task->attempt, outcome->sqlstate);
+		command_judge_failure(task, outcome, &policy);
 		if (!outcome->is_final)
 			return;
 	}

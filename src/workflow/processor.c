@@ -92,9 +92,7 @@ check_database(const StepTask *task)
 	TenantEntry *tenant = registry_get_latest(task->tenant);
 	JsonBuilder result;
 
-	if (strcmp(tenant->state, "active") != 0)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("tenant \"%s\" is %s", tenant->slug, tenant->state));
+	registry_require_active(tenant);
 	if (tenant->schema != NULL && !OidIsValid(get_namespace_oid(tenant->schema, true)))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_SCHEMA),
 				errmsg("schema \"%s\" does not exist", tenant->schema));

@@ -68,9 +68,8 @@ settle_command(const JobTask *task, JobOutcome *outcome)
 
 	if (outcome->error != NULL)
 	{
-		outcome->error = command_error(outcome);
-		outcome->is_final |= !json_bool(task->arguments, "retryable", true) ||
-							 !retry_may_go_on(&policy, task->attempt, outcome->sqlstate);
+		command_judge_failure(task, outcome, &policy);
+		outcome->is_final |= !json_bool(task->arguments, "retryable", true);
 		if (!outcome->is_final)
 			return;
 	}

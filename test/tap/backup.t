@@ -8,6 +8,7 @@ cluster_start --set "tenancy.command_file=$files/commands.json" --set tenancy.me
 trap 'cluster_stop; rm -rf "$files"' EXIT
 server=$(stat -c %U "$PGHOST/data")
 cp "$top/recipes/backup" "$files/recipe"
+cp "$top/recipes/recipe.py" "$files"
 # Waits where it is told to, so that it can be killed in the middle.
 cat > "$files/slow" <<'S'
 #!/bin/sh
