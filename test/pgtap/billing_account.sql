@@ -1,6 +1,6 @@
 -- Who sells, who pays, and taxes, on real invoices.  Amounts are computed by hand, beside each.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-03-01 00:00:00+00';
 
 -- rates

@@ -1,6 +1,6 @@
 -- Coupons on real invoices.  Amounts are computed by hand, beside each.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-03-01 00:00:00+00';
 SELECT count(tenant_create(t, isolation => 'pool')) FROM unnest('{once,fixed,many,ever,scoped,stack,money,back,late}'::text[]) t \g /dev/null
 SELECT id FROM plan_create('base', 'Base', 'custom', '{"type": "custom", "base_price": 100, "currency": "USD", "billing_period": "monthly", "charges": [{"id": "calls", "name": "Calls", "model": "per_unit", "metric": "api_calls", "unit_price": 1}]}') \g /dev/null

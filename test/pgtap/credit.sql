@@ -1,6 +1,6 @@
 -- Credit of tenants, without invoices: granting, expiring, revoking, and what is posted for it.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-01-10 00:00:00+00';
 SELECT slug FROM tenant_create('acme', plan => 'starter', isolation => 'pool', starts_at => '2026-01-01 00:00+00') \g /dev/null
 SELECT slug FROM tenant_create('globex', isolation => 'pool') \g /dev/null

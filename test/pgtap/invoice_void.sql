@@ -1,6 +1,6 @@
 -- What a void invoice billed is not billed again unless somebody asks, and then once.  Amounts come from arithmetic that is shown.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SELECT metric_create('calls', 'call') \g /dev/null
 SELECT plan_create('a100', 'Hundred', 'custom', '{"type": "custom", "base_price": 100, "base_timing": "advance", "setup_fee": 9, "minimum": 150, "currency": "USD", "billing_period": "monthly", "charges": [{"id": "calls", "name": "Calls", "model": "per_unit", "unit_price": 2, "metric": "calls"}]}'),
        plan_create('a200', 'Two hundred', 'custom', '{"type": "custom", "base_price": 200, "base_timing": "advance", "currency": "USD", "billing_period": "monthly"}') \g /dev/null

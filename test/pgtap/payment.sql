@@ -1,6 +1,6 @@
 -- Payments: attempts, receipts, refunds and disputes, and what each does to invoice, credit and books.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-02-01 00:00:00+00';
 SELECT plan_create('hundred', 'Hundred', 'custom', '{"type": "fixed", "base_price": 100, "currency": "USD", "billing_period": "monthly"}') IS NULL \g /dev/null
 SELECT count(tenant_create('pay-' || n, plan => 'hundred', isolation => 'pool', starts_at => '2026-01-01 00:00+00')) FROM generate_series(1, 9) n \g /dev/null

@@ -1,6 +1,6 @@
 -- From a credit note to the refund, which fails, succeeds, and is returned by the bank after that.  Amounts by hand.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-03-01 00:00:00+00';
 SELECT payment_provider_create('gate', 'standard') \g /dev/null
 CREATE FUNCTION public.bill(who text, price numeric) RETURNS uuid LANGUAGE sql AS $$

@@ -1,8 +1,7 @@
 -- Storage by relation: what PostgreSQL says of each, in rotation under a budget, and parts of shared tables.
 SELECT * FROM no_plan();
 SET client_min_messages = warning;
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
-DO $$ BEGIN WHILE EXISTS (SELECT FROM tenancy.schedule WHERE lease_until IS NOT NULL) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$;
+\ir quiet.psql
 CREATE SCHEMA shop;
 CREATE TABLE shop.note (id integer PRIMARY KEY, body text);
 CREATE TABLE shop.tag (id integer, name text);

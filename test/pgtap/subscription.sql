@@ -1,6 +1,6 @@
 -- Subscriptions: creating, changing, pausing and ending them, and what that bills.  Amounts are computed by hand, beside each.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SET tenancy.test_clock = '2026-04-01 00:00:00+00';
 CREATE FUNCTION public.join_(who text, plan text, starts timestamptz, zone text DEFAULT 'UTC', quantity numeric DEFAULT 1, options jsonb DEFAULT '{}') RETURNS uuid LANGUAGE sql AS $$
     SELECT slug FROM tenant_create(who, isolation => 'pool'); SELECT id FROM subscription_create(who, plan, starts, zone, quantity, options => options) $$;

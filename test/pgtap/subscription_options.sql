@@ -1,6 +1,6 @@
 -- Options of subscriptions: an anchor at a time, a coupon, a first payment; pauses that end by themselves.  Amounts by hand.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 SELECT plan_create('a31', 'Arrears', 'custom', '{"type": "custom", "base_price": 31, "currency": "USD", "billing_period": "monthly"}'),
        plan_create('ten', 'Advance', 'custom', '{"type": "custom", "base_price": 10, "base_timing": "advance", "currency": "USD", "billing_period": "monthly"}') \g /dev/null
 SELECT coupon_create('half', '{"kind": "percent", "value": 50, "duration": "once"}') \g /dev/null

@@ -1,8 +1,7 @@
 -- Retention of usage events: rows go, and reports by the hour, invoices, roll-ups and what is known of an id stay.
 SELECT * FROM no_plan();
 SET timezone = 'UTC';
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
-DO $$ BEGIN WHILE EXISTS (SELECT FROM tenancy.schedule WHERE lease_until IS NOT NULL) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$;
+\ir quiet.psql
 SELECT metric_create('payments', 'EUR') \g /dev/null
 SELECT metric_create('calls.users', 'user', 'unique', property => 'user', event => 'api_calls', group_by => '{user}'),
     metric_create('calls.max', 'call', 'max', true, event => 'api_calls'), metric_create('calls.last', 'call', 'latest', event => 'api_calls'),

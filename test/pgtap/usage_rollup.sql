@@ -3,8 +3,7 @@
 SELECT * FROM no_plan();
 SET timezone = 'UTC';
 -- by nobody else
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
-DO $$ BEGIN WHILE EXISTS (SELECT FROM tenancy.schedule WHERE lease_until IS NOT NULL) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$;
+\ir quiet.psql
 SET tenancy.test_clock = '2026-03-20 12:30+00';
 SELECT slug FROM tenant_create('acme') \g /dev/null
 SELECT slug FROM tenant_create('globex') \g /dev/null

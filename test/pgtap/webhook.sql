@@ -1,6 +1,6 @@
 -- Webhooks: who has sent them, each once, in any order.  Signatures are made by pgcrypto.
 SELECT * FROM no_plan();
-SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule \g /dev/null
+\ir quiet.psql
 CREATE EXTENSION pgcrypto;
 SET tenancy.test_clock = '2026-02-01 00:00:00+00';
 SELECT plan_create('hundred', 'Hundred', 'custom', '{"type": "fixed", "base_price": 100, "currency": "USD", "billing_period": "monthly"}') IS NULL \g /dev/null
