@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/extension.h"
+#include "core/hot.h"
 
 #include "access/xact.h"
 #include "catalog/dependency.h"
@@ -16,6 +17,7 @@
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -26,10 +28,11 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-ExtensionPresence extension_presence = EXTENSION_UNKNOWN;
+ExtensionPresence extension_presence HOT_DATA = EXTENSION_UNKNOWN;
+static Oid self;
 static Oid tables_schema;
 static Oid public_schema;
-static Oid owner;
+static Oid owner HOT_DATA;
 
 static void
 forget(Datum arg, int cache_id, uint32 hash)
@@ -85,10 +88,26 @@ extension_look(void)
 	/* While the install script runs it is half there: ask again the next time. */
 	if (creating_extension && CurrentExtensionObject == extension)
 		return false;
+	self = extension;
 	public_schema = find_public_schema(extension);
 	owner = get_role_oid(TENANCY_OWNER, false);
 	extension_presence = EXTENSION_PRESENT;
 	return true;
+}
+
+bool
+extension_hold(void)
+{
+	while (extension_is_ready())
+	{
+		Oid held = self;
+
+		LockDatabaseObject(ExtensionRelationId, held, 0, AccessShareLock);
+		if (extension_is_ready() && self == held)
+			return true;
+		UnlockDatabaseObject(ExtensionRelationId, held, 0, AccessShareLock);
+	}
+	return false;
 }
 
 void
@@ -112,7 +131,7 @@ extension_tables_schema(void)
 	return extension_is_ready() ? tables_schema : InvalidOid;
 }
 
-Oid
+pg_attribute_hot Oid
 extension_owner(void)
 {
 	return extension_is_ready() ? owner : InvalidOid;

@@ -52,6 +52,13 @@ extension_is_ready(void)
 	return extension_look();
 }
 
+/*
+ * Is it, and will it be until the transaction ends?  DROP EXTENSION takes one object after another
+ * and would meet a long transaction in the middle, each waiting for the other; but it begins with
+ * the extension itself, which is held here.
+ */
+extern bool extension_hold(void);
+
 /* Raise 55000 unless it is. */
 extern void extension_require(void);
 

@@ -16,6 +16,7 @@
 #include "catalog/registry.h"
 #include "catalog/tenant_cache.h"
 #include "core/function.h"
+#include "core/hot.h"
 #include "core/id.h"
 
 #include "access/genam.h"
@@ -74,14 +75,14 @@ static Oid followed_relids[lengthof(followed)];
 static bool is_stale = false;
 
 /* Of tenants, logins, ceilings, keys and roles. */
-uint64 registry_known_generation = 0;
+uint64 registry_known_generation HOT_DATA = 0;
 
 /*
  * Invalidations come at any moment, even while an entry is being made: they only
  * mark, and the next look-up clears.  generation tells a look-up in progress.
  */
-uint64 registry_generation_of_scopes = 0;
-FreeRelation registry_free[REGISTRY_FREE_RELATIONS];
+uint64 registry_generation_of_scopes HOT_DATA = 0;
+RecentRelation registry_recent[REGISTRY_RECENT_RELATIONS];
 
 static void
 forget_all(void)
@@ -132,7 +133,7 @@ registry_init(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 }
 
-uint64
+pg_attribute_hot uint64
 registry_generation(void)
 {
 	if (unlikely(!OidIsValid(followed_relids[0]) && extension_is_ready()))
@@ -267,14 +268,20 @@ is_unfiltered(Oid relid)
 	return is_candidate && get_attnum(relid, "tenant_id") != InvalidAttrNumber;
 }
 
-RelationScope
+pg_attribute_hot RelationScope
 registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 {
+	const RecentRelation *recent = registry_recent_relation(relid);
 	ScopeEntry *entry;
 	RelationScope scope;
 	uint64 seen;
 	Oid schema;
 
+	if (likely(recent != NULL && OidIsValid(relid)))
+	{
+		*tenant = recent->tenant;
+		return recent->scope;
+	}
 	if (relid < FirstNormalObjectId || !extension_is_ready())
 		return SCOPE_NONE;
 	clear_if_stale();
@@ -282,9 +289,8 @@ registry_relation_scope(Oid relid, pg_uuid_t *tenant)
 	entry = hash_search(relation_scopes, &relid, HASH_FIND, NULL);
 	if (likely(entry != NULL))
 	{
-		if (entry->scope == SCOPE_NONE)
-			registry_free[relid % REGISTRY_FREE_RELATIONS] =
-				(FreeRelation){.relid = relid, .generation = registry_generation_of_scopes};
+		registry_recent[relid % REGISTRY_RECENT_RELATIONS] =
+			(RecentRelation){relid, entry->scope, registry_generation_of_scopes, entry->tenant};
 		*tenant = entry->tenant;
 		return entry->scope;
 	}

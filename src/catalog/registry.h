@@ -60,22 +60,33 @@ extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
  * A short answer for what statements mostly touch: true where the relation was found to be
  * SCOPE_NONE and nothing has changed since; false says nothing.
  */
-#define REGISTRY_FREE_RELATIONS 32
-typedef struct FreeRelation
+#define REGISTRY_RECENT_RELATIONS 32
+typedef struct RecentRelation
 {
 	Oid relid;
+	RelationScope scope;
 	uint64 generation;
-} FreeRelation;
+	pg_uuid_t tenant; /* for SCOPE_TENANT */
+} RecentRelation;
 
-extern FreeRelation registry_free[REGISTRY_FREE_RELATIONS]; /* of registry.c alone, as is this */
-extern uint64 registry_generation_of_scopes;
+extern RecentRelation registry_recent[REGISTRY_RECENT_RELATIONS]; /* of registry.c alone, as is */
+extern uint64 registry_generation_of_scopes;                      /* this */
+
+static inline const RecentRelation *
+registry_recent_relation(Oid relid)
+{
+	const RecentRelation *entry = &registry_recent[relid % REGISTRY_RECENT_RELATIONS];
+
+	return entry->relid == relid && entry->generation == registry_generation_of_scopes ? entry
+																					   : NULL;
+}
 
 static inline bool
 registry_is_free(Oid relid)
 {
-	const FreeRelation *entry = &registry_free[relid % REGISTRY_FREE_RELATIONS];
+	const RecentRelation *entry = registry_recent_relation(relid);
 
-	return entry->relid == relid && entry->generation == registry_generation_of_scopes;
+	return entry != NULL && entry->scope == SCOPE_NONE;
 }
 
 /* The same for a schema: SCOPE_NONE or SCOPE_TENANT. */

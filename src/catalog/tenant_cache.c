@@ -6,6 +6,7 @@
 
 #include "catalog/registry.h"
 #include "catalog/tenant_cache.h"
+#include "core/id.h"
 
 #include "utils/memutils.h"
 
@@ -21,6 +22,7 @@ clear(TenantCache *cache, uint64 generation)
 			AllocSetContextCreate(TopMemoryContext, "pg_tenancy cache", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSetIdentifier(cache->memory, cache->name);
 	cache->entries = NULL;
+	cache->last = NULL;
 	MemoryContextReset(cache->memory);
 	control.hcxt = cache->memory;
 	cache->entries =
@@ -28,15 +30,19 @@ clear(TenantCache *cache, uint64 generation)
 	cache->generation = generation;
 }
 
-void *
+pg_attribute_hot void *
 tenant_cache_find(TenantCache *cache, const pg_uuid_t *tenant)
 {
 	uint64 generation = registry_generation();
 
+	if (likely(cache->last != NULL && cache->generation == generation &&
+			   id_equal(cache->last, tenant)))
+		return cache->last;
 	if (unlikely(cache->entries == NULL || cache->generation != generation ||
 				 hash_get_num_entries(cache->entries) >= CACHED_TENANTS))
 		clear(cache, generation);
-	return hash_search(cache->entries, tenant, HASH_FIND, NULL);
+	cache->last = hash_search(cache->entries, tenant, HASH_FIND, NULL);
+	return cache->last;
 }
 
 /* What changed while it was fetched has moved the generation on: the entry serves once. */

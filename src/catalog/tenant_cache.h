@@ -16,6 +16,7 @@ typedef struct TenantCache
 	MemoryContext memory; /* what entries point to; all below is owned by tenant_cache.c */
 	HTAB *entries;
 	uint64 generation;
+	void *last; /* the entry found last: a session mostly asks for its own tenant */
 } TenantCache;
 
 /* The entry of a tenant, or NULL; entries from before a change of the registry are gone. */

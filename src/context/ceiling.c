@@ -12,6 +12,7 @@
 #include "catalog/gate.h"
 #include "context/ceiling.h"
 #include "core/function.h"
+#include "core/hot.h"
 #include "core/id.h"
 
 #include "access/parallel.h"
@@ -22,6 +23,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
+
+#include <float.h>
 
 typedef enum CeilingType
 {
@@ -56,10 +59,8 @@ static const struct
 	{"work_mem", CEILING_INT, &work_mem, NEVER_UNLIMITED},
 };
 
-GATE_LOOKUP(
-	all_ceilings,
-	"SELECT c.plan, c.setting, c.value FROM tenancy.ceiling c"
-	" ORDER BY c.setting, c.plan = '*', c.shipped");
+GATE_LOOKUP(all_ceilings, "SELECT c.plan, c.setting, c.value FROM tenancy.ceiling c"
+						  " ORDER BY c.setting, c.plan = '*', c.shipped");
 GATE_STATEMENT(
 	ceiling_upsert,
 	"INSERT INTO tenancy.ceiling AS c (plan, setting, value, shipped) VALUES ($1, $2, $3, false)"
@@ -72,6 +73,21 @@ GATE_STATEMENT(ceiling_plan_exists, "SELECT FROM tenancy.plan p WHERE p.id = $1"
 static Ceiling ceilings[lengthof(kinds)];
 static int ceiling_count = 0;
 static bool is_of_session = false;
+
+/*
+ * The same as every statement asks for them: a value is within its ceiling where "value - lowest",
+ * without a sign, is at most "span".
+ */
+typedef struct Bound
+{
+	const int *variable;
+	uint32 lowest;
+	uint32 span;
+} Bound;
+
+static Bound bounds[lengthof(kinds)] HOT_DATA;
+static int bound_count HOT_DATA = 0;
+static double most_hash_mem HOT_DATA = DBL_MAX;
 
 /* The whole table, sorted by setting, a plan's own before those of every plan ("*"). */
 typedef struct PlanCeiling
@@ -183,6 +199,37 @@ load(void)
 	known_generation = generation;
 }
 
+/* No value of these settings is below 0 but what is unlimited. */
+static void
+set_bounds(void)
+{
+	bound_count = 0;
+	most_hash_mem = DBL_MAX;
+	for (int i = 0; i < ceiling_count; i++)
+	{
+		const Ceiling *ceiling = &ceilings[i];
+		uint32 lowest = kinds[ceiling->kind].unlimited == 0 ? 1 : 0;
+
+		if (kinds[ceiling->kind].type == CEILING_PINNED)
+			bounds[bound_count++] =
+				(Bound){kinds[ceiling->kind].variable, (uint32) (int) ceiling->limit, 0};
+		else if (kinds[ceiling->kind].type == CEILING_REAL)
+			most_hash_mem = ceiling->limit;
+		else if (!ceiling->is_unlimited)
+			bounds[bound_count++] = (Bound){kinds[ceiling->kind].variable, lowest,
+											(uint32) (int) ceiling->limit - lowest};
+	}
+}
+
+static inline bool
+all_within(void)
+{
+	for (int i = 0; i < bound_count; i++)
+		if (unlikely((uint32) *bounds[i].variable - bounds[i].lowest > bounds[i].span))
+			return false;
+	return hash_mem_multiplier <= most_hash_mem;
+}
+
 static CeilingSource source = NULL;
 
 void
@@ -227,6 +274,7 @@ set_ceilings(const TenantEntry *tenant)
 		ceilings[ceiling_count++] = entry->ceiling;
 	}
 	put_own_ceilings(&tenant->id);
+	set_bounds();
 	for (int i = 0; i < ceiling_count; i++)
 		if (exceeds(&ceilings[i]))
 			lower_to(&ceilings[i]);
@@ -249,12 +297,14 @@ ceiling_set_for_session(const TenantEntry *tenant)
 void
 ceiling_clear(void)
 {
-	if (!is_of_session)
-		ceiling_count = 0;
+	if (is_of_session)
+		return;
+	ceiling_count = 0;
+	set_bounds();
 }
 
-void
-ceiling_enforce(bool was_set)
+static pg_noinline void
+enforce(bool was_set)
 {
 	if (IsParallelWorker())
 		return;
@@ -277,6 +327,13 @@ ceiling_enforce(bool was_set)
 		if (!IsInParallelMode())
 			lower_to(&ceilings[i]);
 	}
+}
+
+pg_attribute_hot void
+ceiling_enforce(bool was_set)
+{
+	if (unlikely(!all_within()))
+		enforce(was_set);
 }
 
 Ceiling

@@ -25,6 +25,7 @@
 #include "context/login.h"
 #include "core/compat.h"
 #include "core/function.h"
+#include "core/hot.h"
 #include "core/id.h"
 #include "core/settings.h"
 #include "core/transaction.h"
@@ -59,7 +60,7 @@ static struct
 	char *actor;                     /* in TopTransactionContext */
 	uint8 restrictions;              /* of the token */
 	bool is_suspended;
-} current;
+} current HOT_DATA;
 
 /* The first tenant entered in this transaction, which outlives a ROLLBACK TO of the entry. */
 static struct
@@ -77,7 +78,7 @@ static struct
 /* Is this session counted for what it entered?  A bound login is, and stays. */
 static bool has_claimed_entry = false;
 
-bool context_is_used = false;
+bool context_is_used HOT_DATA = false;
 
 /* In a parallel worker: has the leader's slot been read? */
 static bool leader_was_read = false;
@@ -205,7 +206,7 @@ read_leader(void)
 	leader_was_read = true;
 }
 
-const pg_uuid_t *
+pg_attribute_hot const pg_uuid_t *
 context_tenant(void)
 {
 	if (current.is_set)
@@ -255,7 +256,7 @@ context_attributed_tenant(void)
 	return touched.is_set ? &touched.tenant : NULL;
 }
 
-void
+pg_attribute_hot void
 context_note_touched(const pg_uuid_t *tenant)
 {
 	if (touched.is_set || current.is_set)
@@ -442,7 +443,7 @@ context_is_suspended(void)
 }
 
 /* RESET passes no check hook: it would make the transaction writable again. */
-void
+pg_attribute_hot void
 context_enforce_restrictions(void)
 {
 	if (current.is_set && unlikely((current.restrictions & RESTRICT_READ_ONLY) != 0))

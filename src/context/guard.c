@@ -57,7 +57,7 @@ is_owner_or_superuser(Oid relid, Oid role)
 	return superuser_arg(role) || compat_owns_relation(relid, role);
 }
 
-static Refusal
+static pg_attribute_hot Refusal
 judge(Oid relid, Oid role)
 {
 	const pg_uuid_t *tenant = context_tenant();
@@ -91,7 +91,7 @@ judge(Oid relid, Oid role)
 	return ALLOWED;
 }
 
-bool
+pg_attribute_hot bool
 guard_check_relation(Oid relid, Oid role, bool raise_error)
 {
 	Refusal refusal = judge(relid, role);
@@ -108,7 +108,7 @@ guard_check_relation(Oid relid, Oid role, bool raise_error)
 	return refusal == ALLOWED;
 }
 
-static pg_noinline bool
+static pg_attribute_hot pg_noinline bool
 check_entries(List *entries, bool raise_error)
 {
 	ListCell *cell;
@@ -125,7 +125,7 @@ check_entries(List *entries, bool raise_error)
 }
 
 /* As a rule all are free: that is seen without a call. */
-bool
+pg_attribute_hot bool
 guard_check_permissions(List *entries, bool raise_error)
 {
 	ListCell *cell;

@@ -211,8 +211,13 @@ is_allowed(FunctionGroup group)
 	return false;
 }
 
-static void
-check_system_function(Oid function)
+/* Functions of the server that are in no group, as they were called. */
+#define REMEMBERED_FUNCTIONS 64
+
+static Oid ungrouped[REMEMBERED_FUNCTIONS];
+
+static pg_noinline void
+look_up_system_function(Oid function)
 {
 	static bool is_sorted = false;
 	GroupedFunction wanted = {.oid = function};
@@ -225,7 +230,12 @@ check_system_function(Oid function)
 	}
 	found = bsearch(&wanted, functions, lengthof(functions), sizeof(GroupedFunction),
 					compare_functions);
-	if (found == NULL || is_allowed(found->group))
+	if (found == NULL)
+	{
+		ungrouped[function % REMEMBERED_FUNCTIONS] = function;
+		return;
+	}
+	if (is_allowed(found->group))
 		return;
 	/* A bound login has its connection to itself. */
 	if (found->group == GROUP_SESSION && !context_is_entered())
@@ -236,6 +246,13 @@ check_system_function(Oid function)
 			errhint("The operator can allow it to all tenants: \"%s\" in setting "
 					"\"tenancy.allowed_functions\".",
 					groups[found->group].name));
+}
+
+static pg_attribute_hot void
+check_system_function(Oid function)
+{
+	if (unlikely(ungrouped[function % REMEMBERED_FUNCTIONS] != function))
+		look_up_system_function(function);
 }
 
 /* Connections out of the database lead back into it, past the context. */
@@ -312,7 +329,7 @@ check_user_function(Oid function, const pg_uuid_t *tenant)
 				errdetail_internal("%s", detail));
 }
 
-void
+pg_attribute_hot void
 guard_check_function(Oid function)
 {
 	const pg_uuid_t *tenant = context_tenant();

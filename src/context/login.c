@@ -22,6 +22,7 @@
 #include "context/login.h"
 #include "core/clock.h"
 #include "core/function.h"
+#include "core/hot.h"
 #include "core/id.h"
 #include "core/settings.h"
 
@@ -62,7 +63,7 @@ GATE_STATEMENT(other_memberships,
 			   " WHERE m.member = $1 AND m.roleid <> $2 LIMIT 1",
 			   OIDOID, OIDOID);
 
-LoginState login_state;
+LoginState login_state HOT_DATA;
 
 /* The row of a login, in a catalog snapshot; false where it is bound to none. */
 static bool
@@ -208,7 +209,7 @@ suspended_may_delete(void)
 	return setting_suspended_access == SUSPENDED_DELETES;
 }
 
-void
+pg_attribute_hot void
 login_require_usable(void)
 {
 	const pg_uuid_t *bound = login_tenant();

@@ -117,12 +117,6 @@ id_parse(const char *text)
 }
 
 bool
-id_equal(const pg_uuid_t *a, const pg_uuid_t *b)
-{
-	return memcmp(a->data, b->data, UUID_LEN) == 0;
-}
-
-bool
 id_is_nil(const pg_uuid_t *id)
 {
 	static const pg_uuid_t nil = {{0}};

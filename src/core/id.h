@@ -29,7 +29,12 @@ extern bool id_of_name(char prefix, const char *name, pg_uuid_t *id);
 
 extern char *id_text(const pg_uuid_t *id);
 extern pg_uuid_t *id_parse(const char *text);
-extern bool id_equal(const pg_uuid_t *a, const pg_uuid_t *b);
+static inline bool
+id_equal(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a, b, UUID_LEN) == 0;
+}
+
 extern bool id_is_nil(const pg_uuid_t *id);
 
 /* Would uuid_in() take the text?  Never raises. */

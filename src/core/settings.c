@@ -10,6 +10,7 @@
 #include "core/address.h"
 #include "core/clock.h"
 #include "core/hostname.h"
+#include "core/hot.h"
 #include "core/settings.h"
 
 #include <limits.h>
@@ -41,7 +42,7 @@ int setting_max_job_workers;
 int setting_max_rate_subjects;
 int setting_max_runners;
 int setting_max_tenants;
-int setting_metering;
+int setting_metering HOT_DATA;
 int setting_metering_flush_interval;
 int setting_metrics_tenants;
 char *setting_reserved_domains;

@@ -20,6 +20,7 @@
 #include "context/login.h"
 #include "context/own_catalog.h"
 #include "core/compat.h"
+#include "core/hot.h"
 #include "core/transaction.h"
 #include "domain/domain.h"
 #include "hook/hook.h"
@@ -56,15 +57,15 @@
 
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
-static ExecutorCheckPerms_hook_type previous_check_permissions = NULL;
-static object_access_hook_type previous_object_access = NULL;
+static ExecutorCheckPerms_hook_type previous_check_permissions HOT_DATA = NULL;
+static object_access_hook_type previous_object_access HOT_DATA = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 static planner_hook_type previous_planner = NULL;
 static needs_fmgr_hook_type previous_needs_call = NULL;
-static ExecutorStart_hook_type previous_start = NULL;
-static ExecutorRun_hook_type previous_run = NULL;
-static ExecutorFinish_hook_type previous_finish = NULL;
-static ExecutorEnd_hook_type previous_end = NULL;
+static ExecutorStart_hook_type previous_start HOT_DATA = NULL;
+static ExecutorRun_hook_type previous_run HOT_DATA = NULL;
+static ExecutorFinish_hook_type previous_finish HOT_DATA = NULL;
+static ExecutorEnd_hook_type previous_end HOT_DATA = NULL;
 static post_parse_analyze_hook_type previous_analyze = NULL;
 
 /*
@@ -73,7 +74,7 @@ static post_parse_analyze_hook_type previous_analyze = NULL;
  * the transaction aborts, or the subtransaction that catches the error.  Utility statements
  * do catch, for procedures end transactions within them.
  */
-static int nesting_level = 0;
+static int nesting_level HOT_DATA = 0;
 static int utility_level = 0; /* of these, utility statements */
 
 /* The level where each subtransaction began, by its depth; in TopMemoryContext. */
@@ -81,7 +82,7 @@ static int *levels = NULL;
 static int levels_capacity = 0;
 
 /* How deep in EXPLAIN. */
-static int explain_level = 0;
+static int explain_level HOT_DATA = 0;
 
 static void
 on_shmem_request(void)
@@ -100,7 +101,7 @@ on_shmem_startup(void)
 	overflow_load();
 }
 
-static bool
+static pg_attribute_hot bool
 on_check_permissions(CHECK_PERMS_PARAMS)
 {
 	if (previous_check_permissions && !previous_check_permissions(CHECK_PERMS_ARGS))
@@ -111,7 +112,7 @@ on_check_permissions(CHECK_PERMS_PARAMS)
 }
 
 /* What the executor does not ask.  What drops the extension may be any DROP. */
-static pg_noinline void
+static pg_attribute_hot pg_noinline void
 look_at_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
 {
 	switch (access)
@@ -162,7 +163,7 @@ look_at_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
 }
 
 /* Most are functions that the executor prepares to call. */
-static void
+static pg_attribute_hot void
 on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *argument)
 {
 	if (unlikely(previous_object_access != NULL))
@@ -244,17 +245,18 @@ check_lock(LockStmt *statement)
 }
 
 /* A statement of the client; not what a rule adds to it. */
-static bool
+static pg_attribute_hot bool
 is_client_query(const QueryDesc *query)
 {
 	return meter_is_client_statement() && query->plannedstmt->canSetTag;
 }
 
 /* What a tenant's session is held to before a statement. */
-static pg_noinline void
+static pg_attribute_hot pg_noinline void
 check_session(QueryDesc *query, int flags)
 {
-	login_require_usable();
+	if (unlikely(!login_is_plain()))
+		login_require_usable();
 	ceiling_enforce(false);
 	context_enforce_restrictions();
 	if (nesting_level == 1)
@@ -267,7 +269,7 @@ check_session(QueryDesc *query, int flags)
  * A call is counted here, so that one refused for want of permission is.  What the guard
  * looks up, and functions that pruning evaluates, run within it and are no calls.
  */
-static void
+static pg_attribute_hot void
 on_executor_start(QueryDesc *query, int flags)
 {
 	if (nesting_level == 0 && meter_is_on() && is_client_query(query))
@@ -322,7 +324,7 @@ run_executor_watched(bool is_budgeted, bool is_adding, EXECUTOR_RUN_PARAMS)
 }
 
 /* A statement of a tenant's session: its CPU budget, and what SET has loosened meanwhile. */
-static pg_noinline void
+static pg_attribute_hot pg_noinline void
 run_in_session(EXECUTOR_RUN_PARAMS)
 {
 	bool is_budgeted = nesting_level == 1 && cpu_begin();
@@ -336,7 +338,7 @@ run_in_session(EXECUTOR_RUN_PARAMS)
 		ceiling_enforce(true);
 }
 
-static void
+static pg_attribute_hot void
 on_executor_run(EXECUTOR_RUN_PARAMS)
 {
 	bool is_metered = nesting_level == 0 && meter_is_on();
@@ -371,7 +373,7 @@ finish_writing(QueryDesc *query)
 		meter_note_latency();
 }
 
-static void
+static pg_attribute_hot void
 on_executor_finish(QueryDesc *query)
 {
 	if (likely(!has_more_to_do(query)))
@@ -380,7 +382,7 @@ on_executor_finish(QueryDesc *query)
 		finish_writing(query);
 }
 
-static void
+static pg_attribute_hot void
 on_executor_end(QueryDesc *query)
 {
 	if (unlikely(query->estate->es_jit != NULL || query->estate->es_jit_worker_instr != NULL) &&
@@ -641,7 +643,7 @@ settle_transaction(XactEvent event)
 }
 
 /* Most transactions have nothing to settle but what they used. */
-static void
+static pg_attribute_hot void
 on_transaction(XactEvent event, void *argument)
 {
 	if (unlikely(transaction_is_watched || !has_begun || IsParallelWorker()))

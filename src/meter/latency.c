@@ -44,7 +44,7 @@ latency_init(void)
 		short_buckets[us] = compute_bucket(us);
 }
 
-int
+pg_attribute_hot int
 latency_bucket(uint64 us)
 {
 	return likely(us < SHORT_US) ? short_buckets[us] : compute_bucket(us);

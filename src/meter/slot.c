@@ -218,7 +218,7 @@ show_latency(uint16 bucket)
 	}
 }
 
-void
+pg_attribute_hot void
 meter_slot_publish(const uint16 *buckets, int bucket_count)
 {
 	begin_write();

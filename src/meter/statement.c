@@ -23,6 +23,7 @@
 #include "context/context.h"
 #include "context/login.h"
 #include "core/compat.h"
+#include "core/hot.h"
 #include "core/id.h"
 #include "core/settings.h"
 #include "meter/latency.h"
@@ -53,26 +54,26 @@
 
 static const pg_uuid_t no_tenant = {{0}};
 
-uint64 meter_own[METER_OWN_COUNTERS];
-uint64 meter_sent_before = 0;
-bool meter_is_open = false;
-bool meter_is_begun = false;
+uint64 meter_own[METER_OWN_COUNTERS] HOT_DATA;
+uint64 meter_sent_before HOT_DATA = 0;
+bool meter_is_open HOT_DATA = false;
+bool meter_is_begun HOT_DATA = false;
 
 /* What runs at level 0. */
-static bool is_running = false;
+static bool is_running HOT_DATA = false;
 static bool is_utility = false;
-static uint64 started_ns;
+static uint64 started_ns HOT_DATA;
 
-static uint64 elapsed_ns = 0; /* since the process began */
+static uint64 elapsed_ns HOT_DATA = 0; /* since the process began */
 
 /* How long the statement of the client took so far, and those of the transaction that are done. */
-static uint64 statement_ns = 0;
-static uint16 latencies[PENDING_LATENCIES];
-static int latency_count = 0;
+static uint64 statement_ns HOT_DATA = 0;
+static uint16 latencies[PENDING_LATENCIES] HOT_DATA;
+static int latency_count HOT_DATA = 0;
 
 static uint64 memory_peak = 0; /* of the transaction */
 static uint64 cpu_read_at_ns = 0;
-static uint64 last_stop_ns;
+static uint64 last_stop_ns HOT_DATA;
 
 /* Transactions have passed that were not metered. */
 static bool was_off = false;
@@ -164,7 +165,7 @@ meter_end_session(void)
 	has_begun = meter_is_begun = meter_is_open = false;
 }
 
-void
+pg_attribute_hot void
 meter_start_clock(void)
 {
 	is_running = true;
@@ -189,7 +190,7 @@ meter_stop_clock(void)
 	stop_clock();
 }
 
-void
+pg_attribute_hot void
 meter_count_query(const QueryDesc *query)
 {
 	static const MeterCounter counters[] = {
@@ -275,7 +276,7 @@ note_latency(void)
 	statement_ns = 0;
 }
 
-void
+pg_attribute_hot void
 meter_note_latency(void)
 {
 	note_latency();
@@ -288,7 +289,7 @@ read_memory(const QueryDesc *query)
 	memory_peak = Max(memory_peak, MemoryContextMemAllocated(query->estate->es_query_cxt, true));
 }
 
-void
+pg_attribute_hot void
 meter_end_run(const QueryDesc *query, bool is_client, bool is_last)
 {
 	uint64 rows = query->estate->es_processed;
@@ -327,7 +328,7 @@ meter_end_planning(void)
 }
 
 /* Runs at the end of a transaction, so nothing here may raise. */
-static void
+static pg_attribute_hot void
 settle(XactEvent event)
 {
 	bool is_plain = context_is_plain();
@@ -362,7 +363,7 @@ settle(XactEvent event)
 		meter_slot_set_connection(login != NULL ? login : &no_tenant);
 }
 
-static void
+static pg_attribute_hot void
 end_transaction(XactEvent event)
 {
 	bool goes_on = is_running && is_utility;
@@ -434,7 +435,7 @@ note_transaction_event(XactEvent event)
 	}
 }
 
-void
+pg_attribute_hot void
 meter_transaction_event(XactEvent event)
 {
 	if (likely(event == XACT_EVENT_COMMIT && meter_is_open))

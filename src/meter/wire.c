@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "core/hot.h"
 #include "meter/meter.h"
 #include "meter/statement.h"
 
@@ -37,11 +38,11 @@
 #define MESSAGE_HEAD 5 /* the type, and four bytes of length */
 #define LENGTH_WORD 4  /* before each value of a Bind message */
 
-uint64 meter_bytes_sent = 0;
+uint64 meter_bytes_sent HOT_DATA = 0;
 
 static const PQcommMethods *wrapped;
 
-static int
+static pg_attribute_hot int
 count_message(char type, const char *body, size_t length)
 {
 	meter_bytes_sent += length + MESSAGE_HEAD;
@@ -78,7 +79,7 @@ meter_note_parse(const ParseState *state)
 }
 
 /* A portal without a cached plan is that of a Query message. */
-void
+pg_attribute_hot void
 meter_note_statement_text(void)
 {
 	if (ActivePortal->cplan == NULL)
@@ -133,7 +134,7 @@ parameter_bytes(ParamListInfo parameters)
 }
 
 /* Not of lists that are filled by a function: those of PL/pgSQL, which nobody has sent. */
-uint64
+pg_attribute_hot uint64
 meter_parameter_bytes(ParamListInfo parameters)
 {
 	if (parameters->paramFetch != NULL)

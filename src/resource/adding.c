@@ -27,7 +27,7 @@
 #include "utils/lsyscache.h"
 
 /* The tenant whose statement this is; NULL where it is the operator's, or our own. */
-static const pg_uuid_t *
+static pg_attribute_hot const pg_uuid_t *
 adding_tenant(void)
 {
 	const pg_uuid_t *tenant = context_tenant();
@@ -110,7 +110,7 @@ query_adds(const QueryDesc *query)
 	return adds;
 }
 
-void
+pg_attribute_hot void
 adding_check_query(const QueryDesc *query)
 {
 	const pg_uuid_t *tenant;
@@ -181,7 +181,7 @@ begin(void)
 	return true;
 }
 
-bool
+pg_attribute_hot bool
 adding_begin(const QueryDesc *query)
 {
 	return query_adds(query) && begin();

@@ -14,9 +14,12 @@
 #include "postgres.h"
 
 #include "catalog/extension.h"
+#include "catalog/registry.h"
 #include "context/context.h"
 #include "context/login.h"
 #include "core/compat.h"
+#include "core/hot.h"
+#include "core/id.h"
 #include "core/settings.h"
 #include "core/transaction.h"
 #include "limit/quota.h"
@@ -78,6 +81,13 @@ static struct
 	volatile bool is_cancelled;
 	TimestampTz warned_at;
 } running;
+
+/* The tenant that was found last to have no budget, and the registry's generation then. */
+static struct
+{
+	uint64 generation;
+	pg_uuid_t tenant;
+} unlimited HOT_DATA;
 
 static int64
 clock_ns(clockid_t clock)
@@ -173,19 +183,30 @@ delay(int64 excess_ns)
 }
 
 /* The limits of the session's tenant; NULL where it has no budget. */
-static const ResourceLimits *
-budgeted(void)
+static pg_noinline const ResourceLimits *
+find_budget(const pg_uuid_t *tenant)
 {
-	const pg_uuid_t *tenant;
 	const ResourceLimits *limits;
 
-	if (!extension_is_ready() || IsParallelWorker())
-		return NULL;
-	tenant = context_tenant();
-	if (tenant == NULL || GetUserId() == extension_owner())
+	if (!extension_is_ready() || IsParallelWorker() || GetUserId() == extension_owner())
 		return NULL;
 	limits = resource_limits(tenant);
-	return limits->has_cpu ? limits : NULL;
+	if (limits->has_cpu)
+		return limits;
+	unlimited.tenant = *tenant;
+	unlimited.generation = registry_generation();
+	return NULL;
+}
+
+static inline const ResourceLimits *
+budgeted(void)
+{
+	const pg_uuid_t *tenant = context_tenant();
+
+	if (tenant == NULL || likely(unlimited.generation == registry_known_generation &&
+								 id_equal(&unlimited.tenant, tenant)))
+		return NULL;
+	return find_budget(tenant);
 }
 
 static void
@@ -214,7 +235,7 @@ warn(const ResourceLimits *limits, int64 ahead)
 					  (int) (ahead / (PERIOD_NS / 100))));
 }
 
-void
+pg_attribute_hot void
 cpu_admit(void)
 {
 	const ResourceLimits *limits = budgeted();
@@ -278,7 +299,7 @@ begin_worker(void)
 	return true;
 }
 
-bool
+pg_attribute_hot bool
 cpu_begin(void)
 {
 	const ResourceLimits *limits;
@@ -332,7 +353,7 @@ cpu_translate_error(void)
 }
 
 /* The rest of the transaction, its end included; a bound login goes on to be charged. */
-static void
+static pg_attribute_hot void
 end_transaction(void)
 {
 	if (likely(running.entry == NULL))

@@ -193,7 +193,7 @@ make_ceilings(const Jsonb *limits, int *count)
 	return ceilings;
 }
 
-const ResourceLimits *
+pg_attribute_hot const ResourceLimits *
 resource_limits(const pg_uuid_t *tenant)
 {
 	ResourceLimits *found = tenant_cache_find(&known, tenant);
