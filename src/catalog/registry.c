@@ -26,6 +26,7 @@
 #include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -44,7 +45,9 @@
 	"  FROM tenancy.tenant t WHERE t.id = $1"
 GATE_LOOKUP(tenant_by_id, TENANT_BY_ID, UUIDOID);
 GATE_LATEST(tenant_by_id_latest, TENANT_BY_ID, UUIDOID);
-GATE_LOOKUP(tenant_id_by_slug, "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1", TEXTOID);
+#define TENANT_ID_BY_SLUG "SELECT t.id FROM tenancy.tenant t WHERE t.slug = $1"
+GATE_LOOKUP(tenant_id_by_slug, TENANT_ID_BY_SLUG, TEXTOID);
+GATE_LATEST(tenant_id_by_slug_latest, TENANT_ID_BY_SLUG, TEXTOID);
 GATE_LOOKUP(tenant_slug_by_id, "SELECT t.slug FROM tenancy.tenant t WHERE t.id = $1", UUIDOID);
 /* Columns of tenancy.tenant_schema and tenancy.tenant_table. */
 enum
@@ -392,12 +395,49 @@ registry_copy(const TenantEntry *entry)
 	return copy;
 }
 
+/* Slugs that were asked for, each in the place of its hash. */
+#define REMEMBERED_SLUGS 256
+
+typedef struct RememberedSlug
+{
+	uint64 generation;
+	char slug[NAMEDATALEN];
+	pg_uuid_t id;
+} RememberedSlug;
+
+static RememberedSlug remembered_slugs[REMEMBERED_SLUGS];
+
 pg_uuid_t *
 registry_find_slug(const char *slug)
 {
-	GateRows *rows = gate_run(&tenant_id_by_slug, EXPECT_AT_MOST_ONE, gate_text(slug));
+	uint64 generation = registry_generation();
+	Size length = strlen(slug);
+	RememberedSlug *entry;
+	GateRows *rows;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
-	return rows->count == 0 ? NULL : row_uuid(rows, 0, 0);
+	if (length == 0 || length >= NAMEDATALEN)
+		return NULL;
+	entry = &remembered_slugs[hash_bytes((const unsigned char *) slug, length) % REMEMBERED_SLUGS];
+	if (likely(entry->generation == generation && strcmp(entry->slug, slug) == 0))
+	{
+		*id = entry->id;
+		return id;
+	}
+
+	/* No other snapshot can be taken there, so what is seen may be old. */
+	rows = gate_run(IsInParallelMode() ? &tenant_id_by_slug : &tenant_id_by_slug_latest,
+					EXPECT_AT_MOST_ONE, gate_text(slug));
+	if (rows->count == 0)
+		return NULL;
+	*id = *row_uuid(rows, 0, 0);
+	if (!IsInParallelMode())
+	{
+		entry->generation = generation;
+		strlcpy(entry->slug, slug, NAMEDATALEN);
+		entry->id = *id;
+	}
+	return id;
 }
 
 char *
