@@ -35,7 +35,8 @@ entered hog "SELECT count(*) FROM item;" "SELECT pg_sleep(2);" > "$bench_dir/sle
 printf '%s\n' '\set id random(1, 200000)' "SELECT body FROM item WHERE id = :id;" > "$bench_dir/connections.sql"
 
 # The hog's clients, for a while: an application goes on after an error, a moment later, and its own
-# work is not the server's.  Who may not connect tries again a quarter of a minute later.
+# work is not the server's.  Those who connect come one after another, six a second, and who may not
+# tries again a quarter of a minute later.
 hog_clients() { # hog_clients SCRIPT
 	if [ "$1" != connections ]; then
 		on hog env PGUSER=app pgbench -n -c "$clients" -T "$seconds" -f "$bench_dir/$1.sql" app
@@ -43,7 +44,7 @@ hog_clients() { # hog_clients SCRIPT
 	fi
 	local n
 	for ((n = 0; n < max_connections; n++)); do
-		(sleep "0.$((10 + n))"; while :; do on hog env PGUSER=hog_bi pgbench -n -c 1 -T 1000 -f "$bench_dir/$1.sql" app; sleep 15; done) &
+		(sleep "$((n / 6)).$((10 + n % 6 * 15))"; while :; do on hog env PGUSER=hog_bi pgbench -n -c 1 -T 1000 -f "$bench_dir/$1.sql" app; sleep 15; done) &
 	done
 	wait
 }
@@ -51,32 +52,24 @@ hog_clients() { # hog_clients SCRIPT
 limits_on() { on hog psql -Xq -c "SELECT 1 FROM resource_allocate('hog', '{\"limits\": {\"cpu_seconds_per_minute\": 1, \"connections\": 2}}')" -c "SELECT 1 FROM ceiling_set('temp_file_limit', '1MB')" >/dev/null; }
 limits_off() { on hog psql -Xq -c "SELECT resource_deallocate('hog', id) IS NULL FROM tenancy.allocation WHERE state = 'active'" -c "SELECT 1 FROM ceiling_set('temp_file_limit', '-1')" >/dev/null; }
 
-descendants() { # descendants PID: all below it
-	local child
-	for child in $(ps -o pid= --ppid "$1"); do
-		echo "$child"
-		descendants "$child"
-	done
-}
-
 # The victim's p95 in milliseconds, with the hog's script beside it, or alone.
 p95() { # p95 [HOG_SCRIPT]
 	local hog= log=$bench_dir/victim.log
 	rm -f "$log".*
 	if [ $# -gt 0 ]; then
+		set -m # a process group, so that none of its clients is left
 		(while :; do hog_clients "$1"; sleep 0.5; done >/dev/null 2>&1) &
 		hog=$!
+		set +m
 		sleep 12 # what the budget gives at once is spent
 	fi
 	on hog env PGUSER=app pgbench -n -M prepared -c 2 -T "$seconds" -R 200 -l --log-prefix="$log" -f "$bench_dir/victim.sql" app >/dev/null 2>&1 || true
 	if [ -n "$hog" ]; then
-		kill $(descendants "$hog") "$hog" 2>/dev/null || true
+		kill -KILL -- -"$hog" 2>/dev/null || true
 		wait "$hog" 2>/dev/null || true
-		# its clients end with their sessions; those of connections are many
-		for _ in 1 2 3; do
-			on hog psql -Xq -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app', 'hog_bi')" >/dev/null
-			sleep 0.3
-		done
+		# the sessions do not notice before they send
+		on hog psql -Xq -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app', 'hog_bi')" >/dev/null
+		sleep 1
 	fi
 	# with -R the fourth column but one holds the lag; the service time is without it
 	{ cat "$log".* 2>/dev/null || true; } | awk '{ print $3 / 1000 }' | sort -n | awk '{ v[NR] = $1 } END { print NR < 100 ? "inf" : v[int(NR * 0.95)] }'
