@@ -186,6 +186,7 @@ delay(int64 excess_ns)
 static pg_noinline const ResourceLimits *
 find_budget(const pg_uuid_t *tenant)
 {
+	uint64 generation = registry_generation();
 	const ResourceLimits *limits;
 
 	if (!extension_is_ready() || IsParallelWorker() || GetUserId() == extension_owner())
@@ -194,7 +195,7 @@ find_budget(const pg_uuid_t *tenant)
 	if (limits->has_cpu)
 		return limits;
 	unlimited.tenant = *tenant;
-	unlimited.generation = registry_generation();
+	unlimited.generation = generation;
 	return NULL;
 }
 
