@@ -95,19 +95,11 @@ extension_look(void)
 	return true;
 }
 
-bool
+void
 extension_hold(void)
 {
-	while (extension_is_ready())
-	{
-		Oid held = self;
-
-		LockDatabaseObject(ExtensionRelationId, held, 0, AccessShareLock);
-		if (extension_is_ready() && self == held)
-			return true;
-		UnlockDatabaseObject(ExtensionRelationId, held, 0, AccessShareLock);
-	}
-	return false;
+	if (extension_is_ready())
+		(void) ConditionalLockDatabaseObject(ExtensionRelationId, self, 0, AccessShareLock);
 }
 
 void

@@ -53,11 +53,12 @@ extension_is_ready(void)
 }
 
 /*
- * Is it, and will it be until the transaction ends?  DROP EXTENSION takes one object after another
- * and would meet a long transaction in the middle, each waiting for the other; but it begins with
- * the extension itself, which is held here.
+ * Keep it until this transaction ends, as a rule.  DROP EXTENSION takes one object after another,
+ * and could meet a long transaction in the middle, each waiting for the other; but it begins with
+ * the extension itself, which is held here.  Never waits, for others than the owner can hold it,
+ * too.
  */
-extern bool extension_hold(void);
+extern void extension_hold(void);
 
 /* Raise 55000 unless it is. */
 extern void extension_require(void);

@@ -62,9 +62,9 @@ own_call(const char *name, int count, const char *const *arguments)
 
 	(void) get_func_signature(function, &types, &type_count);
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s(",
-					 quote_qualified_identifier(get_namespace_name(extension_public_schema()),
-												name));
+	appendStringInfo(
+		&sql, "%s(",
+		quote_qualified_identifier(get_namespace_name(extension_public_schema()), name));
 	for (int i = 0; i < type_count; i++)
 		appendStringInfo(&sql, "%s(%s)::%s", i == 0 ? "" : ", ",
 						 i < count ? arguments[i] : default_of(function, i),

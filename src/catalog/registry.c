@@ -410,7 +410,7 @@ static RememberedSlug remembered_slugs[REMEMBERED_SLUGS];
 pg_uuid_t *
 registry_find_slug(const char *slug)
 {
-	uint64 generation = registry_generation();
+	uint64 generation;
 	Size length = strlen(slug);
 	RememberedSlug *entry;
 	GateRows *rows;
@@ -418,6 +418,9 @@ registry_find_slug(const char *slug)
 
 	if (length == 0 || length >= NAMEDATALEN)
 		return NULL;
+	/* What others committed since this transaction began. */
+	AcceptInvalidationMessages();
+	generation = registry_generation();
 	entry = &remembered_slugs[hash_bytes((const unsigned char *) slug, length) % REMEMBERED_SLUGS];
 	if (likely(entry->generation == generation && strcmp(entry->slug, slug) == 0))
 	{

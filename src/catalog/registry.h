@@ -56,10 +56,7 @@ typedef enum RelationScope
  */
 extern RelationScope registry_relation_scope(Oid relid, pg_uuid_t *tenant);
 
-/*
- * A short answer for what statements mostly touch: true where the relation was found to be
- * SCOPE_NONE and nothing has changed since; false says nothing.
- */
+/* What was found of the relations that statements touch, each in the place of its OID. */
 #define REGISTRY_RECENT_RELATIONS 32
 typedef struct RecentRelation
 {
@@ -72,6 +69,7 @@ typedef struct RecentRelation
 extern RecentRelation registry_recent[REGISTRY_RECENT_RELATIONS]; /* of registry.c alone, as is */
 extern uint64 registry_generation_of_scopes;                      /* this */
 
+/* NULL where it was another's place, or something has changed since. */
 static inline const RecentRelation *
 registry_recent_relation(Oid relid)
 {
@@ -81,6 +79,7 @@ registry_recent_relation(Oid relid)
 																					   : NULL;
 }
 
+/* True where the relation is known to be SCOPE_NONE; false says nothing. */
 static inline bool
 registry_is_free(Oid relid)
 {

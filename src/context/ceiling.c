@@ -239,11 +239,8 @@ ceiling_set_source(CeilingSource knows)
 }
 
 static void
-put_own_ceilings(const pg_uuid_t *tenant)
+put_own_ceilings(const Ceiling *own, int count)
 {
-	int count = 0;
-	const Ceiling *own = source == NULL ? NULL : source(tenant, &count);
-
 	for (int i = 0; i < count; i++)
 	{
 		int place = 0;
@@ -259,7 +256,12 @@ put_own_ceilings(const pg_uuid_t *tenant)
 static void
 set_ceilings(const TenantEntry *tenant)
 {
+	int own_count = 0;
+	const Ceiling *own;
+
+	/* First what can raise. */
 	load();
+	own = source == NULL ? NULL : source(&tenant->id, &own_count);
 	ceiling_count = 0;
 	for (int64 i = 0; i < known_count; i++)
 	{
@@ -273,7 +275,7 @@ set_ceilings(const TenantEntry *tenant)
 			continue;
 		ceilings[ceiling_count++] = entry->ceiling;
 	}
-	put_own_ceilings(&tenant->id);
+	put_own_ceilings(own, own_count);
 	set_bounds();
 	for (int i = 0; i < ceiling_count; i++)
 		if (exceeds(&ceilings[i]))

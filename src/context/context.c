@@ -37,6 +37,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
@@ -367,6 +368,8 @@ context_enter(const pg_uuid_t *tenant, const char *actor, uint8 restrictions)
 		return;
 	}
 	require_entry_allowed();
+	/* With all remembered no lock is taken on the way, which would do this: a suspension counts. */
+	AcceptInvalidationMessages();
 	context_admit(tenant);
 	entry = entry_get(tenant);
 

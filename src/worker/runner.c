@@ -80,7 +80,6 @@ run_pending(TurnResult *result)
 		if (kind->has_work == NULL || !kind->has_work(MyDatabaseId))
 			continue;
 		worker_start_transaction(kind->name);
-		worker_set("lock_timeout", FLUSH_LOCK_TIMEOUT);
 		outcome = schedule_run(kind, CANCEL_FAILS);
 		log_failure(kind, &outcome);
 		if (outcome.error != NULL)
@@ -89,9 +88,9 @@ run_pending(TurnResult *result)
 			schedule_note_failure(kind, &outcome);
 		}
 		worker_commit();
-		worker_set("lock_timeout", "0");
 		result->did_work = true;
 	}
+	worker_set("lock_timeout", "0");
 }
 
 /* The job, until its timeout or a request to stop.  Neither may come late, and hit what follows. */

@@ -41,10 +41,10 @@ ok $? "a worker comes and does it"
 is "$(sql "SELECT n, tenant = 'a'::regtenant, who FROM work.done")" "1|t|worker_role" "as its owner, in the tenant's context"
 is "$(sql "SELECT state, result->>'path' FROM tenancy.job")" "succeeded|pg_catalog, public, pg_temp" "and leaves its result"
 took=$(elapsed sql "SELECT kind FROM job_enqueue('note', '{\"n\": 2}'); COMMIT; SELECT pg_sleep(0.05)"; finished)
-is "$(sql "SELECT count(*) FROM tenancy.job_done WHERE finished_at - enqueued_at < '500 ms'")" 2 "at once"
+is "$(sql "SELECT count(*) FROM tenancy.job_done WHERE finished_at - enqueued_at < '2 s'")" 2 "at once"
 sql "SELECT kind FROM job_enqueue('note', '{\"n\": 3}', run_at => clock_timestamp() + interval '1500 ms')" >/dev/null
 finished
-is "$(sql "SELECT finished_at - run_at BETWEEN '0' AND '1 s' FROM tenancy.job_done ORDER BY finished_at DESC LIMIT 1")" t "a scheduled one within a second of its time"
+is "$(sql "SELECT finished_at - run_at BETWEEN '0' AND '2 s' FROM tenancy.job_done ORDER BY finished_at DESC LIMIT 1")" t "a scheduled one within two seconds of its time"
 
 # the context is the tenant's, and restricted
 sql "SELECT name FROM job_kind_define('mine', 'work.note(jsonb)', run_as => 'tenant')" >/dev/null
@@ -88,7 +88,7 @@ sql "SELECT count(*) FROM tenant_resume('c'); SELECT state FROM job_cancel('$job
 # parallel: two slow jobs at a time
 sql "SELECT count(job_enqueue('slow', '{\"s\": 1}')) FROM generate_series(1, 4)" >/dev/null
 finished
-is "$(sql "SELECT max(finished_at) - min(started_at) < '3 s' FROM (SELECT * FROM tenancy.job_done WHERE kind = 'slow' AND outcome = 'succeeded') s")" t "four workers are faster than one"
+is "$(sql "SELECT max(finished_at) - min(started_at) < '4 s' FROM (SELECT * FROM tenancy.job_done WHERE kind = 'slow' AND outcome = 'succeeded') s")" t "four workers are faster than one"
 
 # statements that need the database
 sql "SELECT kind FROM job_enqueue('slow', '{\"s\": 20, \"n\": 9}', retry => '{\"delays_seconds\": [3600]}')" >/dev/null
