@@ -41,8 +41,7 @@ SELECT is((SELECT total FROM tenancy.invoice WHERE period_start < '2026-02-01'),
 SELECT is((SELECT r::text FROM usage_event_prune() r), '(0,0,0,t)', 'nothing goes by default');
 SELECT is((SELECT r::text FROM usage_event_prune(true, '20 days') r), '(0,0,0,t)', 'nor before it is rolled up');
 SELECT is((SELECT r::text FROM usage_event_prune(older_than => '20 days') r), '(0,0,0,t)', 'whatever its age');
-CREATE PROCEDURE roll(times integer) LANGUAGE plpgsql AS $$
-BEGIN FOR i IN 1..times LOOP PERFORM usage_roll_up(); COMMIT; END LOOP; END $$;
+\ir roll.psql
 CALL roll(20);
 SELECT is((SELECT min(rolled_until) FROM tenancy.usage_frontier), '2026-04-04 11:00+00', 'all is rolled up');
 CREATE VIEW everything AS

@@ -50,8 +50,7 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 ANALYZE tenancy.usage_event;
 SELECT check_all('from the events');
-CREATE PROCEDURE roll(times integer) LANGUAGE plpgsql AS $$
-BEGIN FOR i IN 1..times LOOP PERFORM usage_roll_up(); COMMIT; END LOOP; END $$;
+\ir roll.psql
 CALL roll(3);
 SELECT is((SELECT min(rolled_until) FROM tenancy.usage_frontier WHERE metric ~ '^load'), '2026-03-20 12:00+00', 'all is rolled up');
 SELECT check_all('rolled up');

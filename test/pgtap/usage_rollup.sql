@@ -31,8 +31,7 @@ BEGIN
     RETURN NEXT bag_eq('SELECT * FROM everything', 'SELECT * FROM before', what || ': reports are what they were');
     RETURN NEXT is_empty('SELECT * FROM tenancy.usage_rollup_difference', what || ': the roll-ups are what the events add up to');
 END $$;
-CREATE PROCEDURE roll(times integer) LANGUAGE plpgsql AS $$
-BEGIN FOR i IN 1..times LOOP PERFORM usage_roll_up(); COMMIT; END LOOP; END $$;
+\ir roll.psql
 
 SELECT send(1, 700) \g /dev/null
 CREATE TABLE before AS SELECT * FROM everything;
