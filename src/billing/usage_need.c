@@ -5,7 +5,7 @@
  * All since the start of a period that is open; and of a period that is billed those of the hours
  * that it, or an item within it, began or ended in the middle of: usage that comes late is priced
  * by all usage between these times (late.c).  A level that is prorated is known by all of its
- *changes.
+ * changes.
  */
 #include "postgres.h"
 

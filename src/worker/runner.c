@@ -72,6 +72,7 @@ typedef struct TurnResult
 static void
 run_pending(TurnResult *result)
 {
+	worker_set("lock_timeout", FLUSH_LOCK_TIMEOUT);
 	for (int i = 0; i < job_kind_count(); i++)
 	{
 		const JobKind *kind = job_kind(i);
