@@ -248,6 +248,13 @@ find_proof(const GateRows *claims, const Datum *observed, const bool *nulls, int
 	return -1;
 }
 
+pg_noreturn static void
+refuse_unclaimed(const char *domain)
+{
+	ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+			errmsg("domain \"%s\" is claimed by no tenant", domain));
+}
+
 /* Those who verify one domain take turns. */
 static void
 lock_verifying(const char *domain)
@@ -296,8 +303,7 @@ TENANCY_FUNCTION(tenant_domain_verify)
 	lock_verifying(domain);
 	claims = gate_run(&domain_claims, EXPECT_ANY, gate_text(domain));
 	if (claims->count == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("domain \"%s\" is claimed by no tenant", domain));
+		refuse_unclaimed(domain);
 
 	proven = find_proof(claims, observed, nulls, count);
 	if (proven < 0)
@@ -314,24 +320,27 @@ TENANCY_FUNCTION(tenant_domain_verify)
 	PG_RETURN_DATUM(row(tenant, domain));
 }
 
-pg_noreturn static void
-refuse_unclaimed(const char *domain)
+pg_uuid_t *
+domain_owner(const char *domain)
 {
-	ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-			errmsg("domain \"%s\" is claimed by no tenant", domain));
+	GateRows *rows = gate_run(&domain_verified_owner, EXPECT_AT_MOST_ONE, gate_text(domain));
+
+	return rows->count == 0 ? NULL : row_uuid(rows, 0, 0);
 }
 
 /* Whose claim is meant where no tenant was named: the session's, the owner's, or the only one. */
 static pg_uuid_t *
 find_claimant(const char *domain)
 {
+	pg_uuid_t *owner;
 	GateRows *rows;
 
 	if (context_tenant() != NULL)
 		return (pg_uuid_t *) context_tenant();
-	rows = gate_run(&domain_verified_owner, EXPECT_AT_MOST_ONE, gate_text(domain));
-	if (rows->count == 0)
-		rows = gate_run(&domain_claimants, EXPECT_ANY, gate_text(domain));
+	owner = domain_owner(domain);
+	if (owner != NULL)
+		return owner;
+	rows = gate_run(&domain_claimants, EXPECT_ANY, gate_text(domain));
 	if (rows->count == 0)
 		refuse_unclaimed(domain);
 	if (rows->count > 1)

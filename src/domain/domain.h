@@ -24,6 +24,9 @@ typedef enum DomainAnswer
  */
 extern DomainAnswer domain_ask(Oid database, const char *text, size_t length);
 
+/* Palloc'd: the tenant that has proven the domain, as hostname_read() writes it; NULL for none. */
+extern pg_uuid_t *domain_owner(const char *domain);
+
 /* Have shared memory know the names of this database, unless it does already. */
 extern void domain_load(void);
 

@@ -10,25 +10,21 @@
 #include "core/hostname.h"
 #include "core/id.h"
 #include "core/settings.h"
+#include "domain/domain.h"
 #include "provision/provision.h"
-
-GATE_STATEMENT(
-	domain_owner,
-	"SELECT d.tenant_id FROM tenancy.domain d WHERE d.domain = $1 AND d.state = 'verified'",
-	TEXTOID);
 
 HostOwner
 host_owner(const TenantEntry *tenant, const char *name)
 {
 	const char *base = setting_base_domain;
-	GateRows *owner = gate_run(&domain_owner, EXPECT_AT_MOST_ONE, gate_text(name));
+	const pg_uuid_t *owner = domain_owner(name);
 
-	if (owner->count == 1 && !id_equal(row_uuid(owner, 0, 0), &tenant->id))
+	if (owner != NULL && !id_equal(owner, &tenant->id))
 		return HOST_OF_ANOTHER;
 	if (*base != '\0' && hostname_is_below(name, base))
 		return hostname_is_below(name, psprintf("%s.%s", tenant->slug, base)) ? HOST_OWN
 																			  : HOST_OF_ANOTHER;
-	return owner->count == 1 ? HOST_OWN : HOST_OF_NOBODY;
+	return owner != NULL ? HOST_OWN : HOST_OF_NOBODY;
 }
 
 Jsonb *
