@@ -27,9 +27,7 @@ static const EventType event_types[] = {
 	{"quota.warning", 1, "a tenant has used 80 or 100 percent of a quota"},
 };
 
-#define KNOWN                                                                                      \
-	"unnest($1, $2, $3, $4, $5) AS k(tenant_id, metric, period_start, used, quota)"                \
-	" JOIN tenancy.tenant t ON t.id = k.tenant_id AND t.state NOT IN ('purging', 'purged')"
+#define KNOWN "unnest($1, $2, $3, $4, $5) AS k(tenant_id, metric, period_start, used, quota)"
 
 /* A level that went below: its next rise is news. */
 GATE_STATEMENT(quota_event_clear,
@@ -39,16 +37,28 @@ GATE_STATEMENT(quota_event_clear,
 			   "   AND k.used::numeric * 100 < k.quota::numeric * e.threshold_percent",
 			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 			   TIMESTAMPTZOID);
+/*
+ * Nothing is written of a tenant that is being purged: the lock waits for the end of that, and the
+ * state is then looked at again.
+ */
 GATE_STATEMENT(
 	quota_event_insert,
-	"INSERT INTO tenancy.quota_event AS e (tenant_id, metric, threshold_percent, period_start,"
+	"WITH due AS MATERIALIZED ("
+	"    SELECT k.*, h.percent FROM " KNOWN " CROSS JOIN " THRESHOLDS " AS h(percent)"
+	"     WHERE k.used::numeric * 100 >= k.quota::numeric * h.percent"
+	"       AND NOT EXISTS (SELECT FROM tenancy.quota_event e WHERE e.tenant_id = k.tenant_id"
+	"             AND e.metric = k.metric AND e.threshold_percent = h.percent"
+	"             AND e.period_start = k.period_start AND e.cleared_at IS NULL)),"
+	" held AS MATERIALIZED ("
+	"    SELECT t.id FROM tenancy.tenant t WHERE t.id IN (SELECT d.tenant_id FROM due d)"
+	"       AND t.state NOT IN ('purging', 'purged') ORDER BY t.id FOR KEY SHARE)"
+	" INSERT INTO tenancy.quota_event AS e (tenant_id, metric, threshold_percent, period_start,"
 	"    used, quota, recorded_at)"
-	" SELECT k.tenant_id, k.metric, h.percent, k.period_start,"
-	"        pg_catalog.trim_scale(k.used::numeric / 1000000),"
-	"        pg_catalog.trim_scale(k.quota::numeric / 1000000), $6"
-	"   FROM " KNOWN " CROSS JOIN " THRESHOLDS " AS h(percent)"
-	"  WHERE k.used::numeric * 100 >= k.quota::numeric * h.percent"
-	"  ORDER BY k.tenant_id, k.metric, h.percent"
+	" SELECT d.tenant_id, d.metric, d.percent, d.period_start,"
+	"        pg_catalog.trim_scale(d.used::numeric / 1000000),"
+	"        pg_catalog.trim_scale(d.quota::numeric / 1000000), $6"
+	"   FROM due d JOIN held t ON t.id = d.tenant_id"
+	"  ORDER BY d.tenant_id, d.metric, d.percent"
 	" ON CONFLICT (tenant_id, metric, threshold_percent, period_start) WHERE cleared_at IS NULL"
 	"    DO NOTHING"
 	" RETURNING e.tenant_id, pg_catalog.jsonb_build_object('metric', e.metric, 'threshold_percent',"
@@ -117,8 +127,9 @@ tell(QuotaKnown *known, int count)
 	gate_array(c.tenants, c.count, UUIDOID), gate_array(c.metrics, c.count, TEXTOID),              \
 		gate_array(c.period_starts, c.count, TIMESTAMPTZOID),                                      \
 		gate_array(c.used, c.count, INT8OID), gate_array(c.quotas, c.count, INT8OID), now
-	gate_run(&quota_event_clear, EXPECT_ANY, COLUMNS);
+	/* In this order: it waits for a purge before it has changed what that will delete. */
 	told = gate_run(&quota_event_insert, EXPECT_ANY, COLUMNS);
+	gate_run(&quota_event_clear, EXPECT_ANY, COLUMNS);
 #undef COLUMNS
 	if (told->count > 0)
 		put_events(told);

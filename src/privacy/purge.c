@@ -132,7 +132,7 @@ purge_shared_rows(const Purge *purge)
 		Oid relid = DatumGetObjectId(row_datum(rows, i, 0));
 		int64 count;
 		bool is_done = purge_rows(purge, relid, relation_owner(relid),
-								  "x.tenant_id OPERATOR(pg_catalog.=) $1", &count);
+								  "x.tenant_id OPERATOR(pg_catalog.=) ANY ($1)", &count);
 
 		if (count > 0)
 			certificate_note(purge, "rows", relation_sql_name(relid), count, -1);

@@ -32,8 +32,8 @@ extern pg_uuid_t *certificate_begin(const pg_uuid_t *tenant);
 extern void certificate_finish(const Purge *purge);
 
 /*
- * Delete the rows of a table, its partitions included, for which "condition" holds ($1 is the
- * tenant), as "owner".  False: the time is up and there are more.
+ * Delete the rows of a table, its partitions included, for which "condition" holds ($1 is an array
+ * of the tenant), as "owner".  False: the time is up and there are more.
  */
 extern bool purge_rows(const Purge *purge, Oid relid, Oid owner, const char *condition,
 					   int64 *count);
@@ -41,7 +41,10 @@ extern bool purge_rows(const Purge *purge, Oid relid, Oid owner, const char *con
 /* The tenant's rows in the extension's own tables.  False: the time is up. */
 extern bool purge_records(const Purge *purge);
 
-/* Rows that came after the purge, from counters in shared memory; how many. */
+/*
+ * Rows that came after the purge: from counters in shared memory, or of a transaction that had
+ * begun before; how many.
+ */
 extern int64 purge_sweep(void);
 
 /*

@@ -25,15 +25,20 @@
 
 #define BATCH_ROWS 10000
 
-/* Counters in shared memory are written for so long after the last statement, at most. */
+/*
+ * Counters in shared memory are written for so long after the last statement, at most.  What else
+ * began before the purge and writes after it is sooner done.
+ */
 #define SWEEP_INTERVAL "2 days"
 
-#define ISSUED "EXISTS (SELECT FROM tenancy.invoice i WHERE i.id = x.invoice_id AND i.state <> 'draft')"
+#define ISSUED                                                                                     \
+	"EXISTS (SELECT FROM tenancy.invoice i WHERE i.id = x.invoice_id AND i.state <> 'draft')"
 #define HAS_INVOICES                                                                               \
 	"EXISTS (SELECT FROM tenancy.invoice i WHERE i.tenant_id = x.tenant_id"                        \
 	" AND i.state <> 'draft')"
 #define BOOKS "the books are kept as long as the law says"
-#define DOCUMENT "an issued document is kept as long as the law says, with the names and the "                   \
+#define DOCUMENT                                                                                   \
+	"an issued document is kept as long as the law says, with the names and the "                  \
 	"address that it bears"
 #define NEEDED "an issued document refers to it"
 
@@ -67,8 +72,8 @@ static const struct
 	 "it tells that the tenant is gone, for tenancy.event_retention"},
 	{"payment", "true", BOOKS},
 	{"payment_allocation", "true", BOOKS},
-	{"payment_method",
-	 "EXISTS (SELECT FROM tenancy.payment p WHERE p.payment_method_id = x.id)", NEEDED},
+	{"payment_method", "EXISTS (SELECT FROM tenancy.payment p WHERE p.payment_method_id = x.id)",
+	 NEEDED},
 	{"refund", "true", BOOKS},
 	{"restoration", "true", "it says which backup the tenant was made from"},
 	{"revenue_recognition", "true", BOOKS},
@@ -76,31 +81,28 @@ static const struct
 	{"subscription_item", HAS_INVOICES, NEEDED},
 };
 
-/* Written from shared memory, so possibly once more. */
-static const char *const swept[] = {"latency_hour",        "rate_limit_state", "resource_sample",
-									"storage_measurement", "usage_hour",       "usage_minute"};
-
 /* Those that refer to others first; without what the purge itself works with. */
-GATE_STATEMENT(purge_tables,
-			   "WITH RECURSIVE own AS ("
-			   "    SELECT c.oid, c.relname, a.attname FROM pg_catalog.pg_class c"
-			   "      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped"
-			   "     WHERE c.relnamespace = 'tenancy'::pg_catalog.regnamespace"
-			   "       AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
-			   "       AND (a.attname = 'tenant_id' OR c.relname = 'job_key' AND a.attname = 'scope')"
-			   "       AND c.relname NOT IN ('tenant_deletion', 'deletion_certificate')),"
-			   " ref AS (SELECT DISTINCT k.conrelid AS child, k.confrelid AS parent"
-			   "           FROM pg_catalog.pg_constraint k JOIN own o ON o.oid = k.conrelid"
-			   "          WHERE k.contype = 'f' AND k.conrelid <> k.confrelid),"
-			   " walk AS ("
-			   "    SELECT o.oid AS table_oid, o.oid AS at, 0 AS depth, ARRAY[o.oid] AS path FROM own o"
-			   "    UNION ALL"
-			   "    SELECT w.table_oid, r.parent, w.depth + 1, w.path || r.parent FROM walk w"
-			   "      JOIN ref r ON r.child = w.at WHERE r.parent <> ALL (w.path))"
-			   " SELECT o.oid, o.relname, o.attname FROM own o"
-			   "   JOIN (SELECT w.table_oid, pg_catalog.max(w.depth) AS depth FROM walk w"
-			   "          GROUP BY w.table_oid) d ON d.table_oid = o.oid"
-			   "  ORDER BY d.depth DESC, o.relname");
+GATE_STATEMENT(
+	purge_tables,
+	"WITH RECURSIVE own AS ("
+	"    SELECT c.oid, c.relname, a.attname FROM pg_catalog.pg_class c"
+	"      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped"
+	"     WHERE c.relnamespace = 'tenancy'::pg_catalog.regnamespace"
+	"       AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+	"       AND (a.attname = 'tenant_id' OR c.relname = 'job_key' AND a.attname = 'scope')"
+	"       AND c.relname NOT IN ('tenant_deletion', 'deletion_certificate')),"
+	" ref AS (SELECT DISTINCT k.conrelid AS child, k.confrelid AS parent"
+	"           FROM pg_catalog.pg_constraint k JOIN own o ON o.oid = k.conrelid"
+	"          WHERE k.contype = 'f' AND k.conrelid <> k.confrelid),"
+	" walk AS ("
+	"    SELECT o.oid AS table_oid, o.oid AS at, 0 AS depth, ARRAY[o.oid] AS path FROM own o"
+	"    UNION ALL"
+	"    SELECT w.table_oid, r.parent, w.depth + 1, w.path || r.parent FROM walk w"
+	"      JOIN ref r ON r.child = w.at WHERE r.parent <> ALL (w.path))"
+	" SELECT o.oid, o.relname, o.attname FROM own o"
+	"   JOIN (SELECT w.table_oid, pg_catalog.max(w.depth) AS depth FROM walk w"
+	"          GROUP BY w.table_oid) d ON d.table_oid = o.oid"
+	"  ORDER BY d.depth DESC, o.relname");
 GATE_STATEMENT(
 	purge_documents,
 	"SELECT EXISTS (SELECT FROM tenancy.invoice i WHERE i.tenant_id = $1 AND i.state <> 'draft')"
@@ -119,8 +121,8 @@ GATE_STATEMENT(purge_end_subscriptions,
 			   " WHERE s.tenant_id = $1 AND s.state <> 'ended'",
 			   UUIDOID, TIMESTAMPTZOID);
 GATE_STATEMENT(purged_lately,
-			   "SELECT c.tenant_id FROM tenancy.deletion_certificate c"
-			   " WHERE c.finished_at > $1 - interval '" SWEEP_INTERVAL "' ORDER BY c.tenant_id",
+			   "SELECT pg_catalog.array_agg(c.tenant_id) FROM tenancy.deletion_certificate c"
+			   " WHERE c.finished_at > $1 - interval '" SWEEP_INTERVAL "'",
 			   TIMESTAMPTZOID);
 
 bool
@@ -132,7 +134,7 @@ purge_is_time_up(const Purge *purge)
 typedef struct Batch
 {
 	const char *sql;
-	const pg_uuid_t *tenant;
+	NullableDatum tenants;
 	int64 count;
 } Batch;
 
@@ -141,23 +143,21 @@ delete_batch(void *argument)
 {
 	Batch *batch = argument;
 
-	batch->count = gate_query_text(batch->sql, 1, (Oid[]){UUIDOID},
-								   (NullableDatum[]){gate_uuid(batch->tenant)})
-					   ->count;
+	batch->count = gate_query_text(batch->sql, 1, (Oid[]){UUIDARRAYOID}, &batch->tenants)->count;
 }
 
 /* Rows of one table that refer to each other may have to go at once. */
 static int64
-delete_some(const pg_uuid_t *tenant, const char *name, const char *condition)
+delete_some(NullableDatum tenants, const char *name, const char *condition)
 {
 	Batch some = {
 		.sql = psprintf("DELETE FROM ONLY %s x WHERE x.ctid = ANY (ARRAY(SELECT x.ctid FROM ONLY "
 						"%s x WHERE %s LIMIT %d))",
 						name, name, condition, BATCH_ROWS),
-		.tenant = tenant,
+		.tenants = tenants,
 	};
 	Batch all = {.sql = psprintf("DELETE FROM ONLY %s x WHERE %s", name, condition),
-				 .tenant = tenant};
+				 .tenants = tenants};
 	ErrorData *error = attempt("purge", delete_batch, &some);
 
 	if (error == NULL)
@@ -168,8 +168,10 @@ delete_some(const pg_uuid_t *tenant, const char *name, const char *condition)
 	return all.count;
 }
 
-bool
-purge_rows(const Purge *purge, Oid relid, Oid owner, const char *condition, int64 *count)
+/* "purge": whose time it is, or NULL for as long as it takes. */
+static bool
+delete_rows(const Purge *purge, NullableDatum tenants, Oid relid, Oid owner, const char *condition,
+			int64 *count)
 {
 	ListCell *cell;
 
@@ -186,15 +188,23 @@ purge_rows(const Purge *purge, Oid relid, Oid owner, const char *condition, int6
 			GateScope scope;
 
 			CHECK_FOR_INTERRUPTS();
-			if (purge_is_time_up(purge))
+			if (purge != NULL && purge_is_time_up(purge))
 				return false;
 			gate_enter_all_rows(&scope, owner, "pg_catalog");
-			gone = delete_some(&purge->tenant->id, name, condition);
+			gone = delete_some(tenants, name, condition);
 			gate_leave(&scope);
 			*count += gone;
 		}
 	}
 	return true;
+}
+
+bool
+purge_rows(const Purge *purge, Oid relid, Oid owner, const char *condition, int64 *count)
+{
+	Datum tenant = UUIDPGetDatum(&purge->tenant->id);
+
+	return delete_rows(purge, gate_array(&tenant, 1, UUIDOID), relid, owner, condition, count);
 }
 
 static int64
@@ -221,14 +231,19 @@ find_kept(const char *table)
 	return -1;
 }
 
+static char *
+condition_of(const char *column, int keep)
+{
+	return psprintf("x.%s = ANY ($1)%s", column,
+					keep < 0 ? "" : psprintf(" AND NOT (%s)", kept[keep].keep));
+}
+
 static bool
 purge_table(const Purge *purge, Oid relid, const char *table, const char *column)
 {
 	int keep = find_kept(table);
-	char *condition = psprintf("x.%s = $1%s", column,
-							   keep < 0 ? "" : psprintf(" AND NOT (%s)", kept[keep].keep));
 	int64 count;
-	bool is_done = purge_rows(purge, relid, extension_owner(), condition, &count);
+	bool is_done = purge_rows(purge, relid, extension_owner(), condition_of(column, keep), &count);
 
 	if (count > 0)
 		certificate_note(purge, "record", psprintf("tenancy.%s", table), count, -1);
@@ -267,22 +282,23 @@ purge_has_documents(const pg_uuid_t *tenant)
 int64
 purge_sweep(void)
 {
-	GateRows *rows = gate_run(&purged_lately, EXPECT_ANY, gate_timestamptz(clock_now()));
+	GateRows *purged = gate_run(&purged_lately, EXPECT_ANY, gate_timestamptz(clock_now()));
+	NullableDatum tenants;
+	GateRows *tables;
 	int64 total = 0;
 
-	for (int64 i = 0; i < rows->count; i++)
+	if (row_is_null(purged, 0, 0))
+		return 0;
+	tenants = (NullableDatum){.value = row_datum(purged, 0, 0)};
+	tables = gate_run(&purge_tables, EXPECT_ANY);
+	for (int64 i = 0; i < tables->count; i++)
 	{
-		TenantEntry tenant = {.id = *row_uuid(rows, i, 0)};
-		Purge purge = {.tenant = &tenant};
+		int keep = find_kept(row_text(tables, i, 1));
+		int64 count;
 
-		for (int j = 0; j < lengthof(swept); j++)
-		{
-			int64 count;
-
-			(void) purge_rows(&purge, extension_relation(swept[j]), extension_owner(),
-							  "x.tenant_id = $1", &count);
-			total += count;
-		}
+		(void) delete_rows(NULL, tenants, DatumGetObjectId(row_datum(tables, i, 0)),
+						   extension_owner(), condition_of(row_text(tables, i, 2), keep), &count);
+		total += count;
 	}
 	return total;
 }
