@@ -1,6 +1,6 @@
 -- From plans to invoices.  Amounts come from the plan document and from arithmetic by hand.
 SELECT * FROM no_plan();
-SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
+\ir quiet.psql
 
 -- the plans that are shipped
 SELECT results_eq($$SELECT id, tier, limits->>'max_users', pricing->>'type', (pricing->>'base_price')::numeric

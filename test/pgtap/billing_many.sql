@@ -1,6 +1,6 @@
 -- Several batches in a run: two that fail are left out and everybody else is billed once.
 SELECT * FROM no_plan();
-SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
+\ir quiet.psql
 SELECT count(*) FROM plan_create('flat', 'Flat', 'custom', '{"type": "fixed", "base_price": 10, "currency": "USD", "billing_period": "monthly"}') \g /dev/null
 INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, role_name, owner_name, owns_ddl, configuration, metadata, created_at, updated_at)
     SELECT tenancy.id_new(), 'many-' || n, 'Many ' || n, 'flat', 'pool', 'active', 'r_' || n, 'o_' || n, false, '{}', '{}', now(), now() FROM generate_series(1, 1100) n;

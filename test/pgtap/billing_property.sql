@@ -1,7 +1,7 @@
 -- Three years of random plans, subscriptions, changes, usage, coupons, taxes, payments, refunds, credit notes, voids and re-issues: what must always hold.
 --   PGOPTIONS="-c billing.seed=0.7 -c billing.tenants=40" psql -f test/pgtap/billing_property.sql
 SELECT * FROM no_plan();
-SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
+\ir quiet.psql
 SELECT set_config('billing.seed', coalesce(nullif(current_setting('billing.seed', true), ''), '0.42'), false),
        set_config('billing.tenants', coalesce(nullif(current_setting('billing.tenants', true), ''), '16'), false) \g /dev/null
 

@@ -1,6 +1,7 @@
 -- Documents: discounts, taxes, credits, credit notes.  Expected amounts come from the documents
 -- named, or from arithmetic by hand; random ones are in test/recompute.
 SELECT * FROM no_plan();
+\ir quiet.psql
 CREATE FUNCTION public.doc(members text) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT tenancy.document_calculate('{"currency": "USD"}'::jsonb || members::jsonb) $$;
 CREATE FUNCTION public.sums(document jsonb) RETURNS text LANGUAGE sql

@@ -1,7 +1,7 @@
 -- Usage that comes after the invoice of its period is billed for that period, on the next invoice.
 -- Amounts by hand: 10 free, up to 50 at 0.25 and a fee of 1, then 0.125.
 SELECT * FROM no_plan();
-SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
+\ir quiet.psql
 SELECT count(*) FROM plan_create('tiers', 'Tiers', 'custom', '{"type": "custom", "base_price": 0, "currency": "USD", "billing_period": "monthly",
     "charges": [{"id": "calls", "name": "Calls", "model": "graduated", "metric": "api_calls", "unit": "call", "tiers": [{"up_to": 10}, {"up_to": 50, "unit_price": 0.25, "flat_fee": 1}, {"unit_price": 0.125}]},
                 {"id": "users", "name": "Users", "model": "per_unit", "metric": "users", "unit": "user", "unit_price": 3, "maximum": 12}]}') \g /dev/null

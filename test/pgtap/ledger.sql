@@ -1,5 +1,6 @@
 -- The ledger: what is posted is whole and balanced, and stays, whoever writes.
 SELECT * FROM no_plan();
+\ir quiet.psql
 SELECT slug FROM tenant_create('acme', isolation => 'pool') \g /dev/null
 SELECT slug FROM tenant_create('globex', isolation => 'pool') \g /dev/null
 SELECT id AS acme FROM tenancy.tenant WHERE slug = 'acme' \gset

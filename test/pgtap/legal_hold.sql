@@ -1,5 +1,6 @@
 -- Legal holds: what they cover, every way around them, and who releases them.
 SELECT * FROM no_plan();
+\ir quiet.psql
 CREATE ROLE lh_first SUPERUSER; CREATE ROLE lh_second LOGIN IN ROLE tenancy_admin; CREATE ROLE lh_nobody;
 CREATE SCHEMA lh_portal;
 CREATE TABLE lh_portal.customer (id integer PRIMARY KEY, email text, at timestamptz);

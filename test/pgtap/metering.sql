@@ -1,5 +1,6 @@
 -- What statements are counted for, and usage events.
 SELECT * FROM no_plan();
+\ir quiet.psql
 CREATE SCHEMA portal;
 CREATE TABLE portal.item (id integer PRIMARY KEY, body text);
 CREATE TABLE portal.part (item integer REFERENCES portal.item);

@@ -1,5 +1,6 @@
 -- Metrics for Prometheus, and what it is to scrape.
 SELECT * FROM no_plan();
+\ir quiet.psql
 SELECT count(tenant_create(s, isolation => 'pool')) FROM unnest(ARRAY['met-a', 'met-b', 'met-c']) s \g /dev/null
 CREATE FUNCTION pg_temp.samples() RETURNS TABLE (name text, labels text, value numeric) LANGUAGE sql AS $$
 	SELECT m[1], coalesce(m[2], ''), m[3]::numeric FROM regexp_split_to_table(metrics_prometheus(), '\n') l, regexp_match(l, '^([a-z0-9_]+)(?:\{(.*)\})? ([0-9.e+-]+)$') m WHERE l !~ '^#' AND l <> '' $$;
@@ -35,8 +36,9 @@ SELECT is((SELECT count(*) - count(DISTINCT split_part(l, ' ', 3)) FROM regexp_s
 
 -- few tenants have series of their own
 ALTER SYSTEM SET tenancy.metrics_tenants = 1;
-SELECT pg_reload_conf() \g /dev/null
-SELECT pg_sleep(0.5) \g /dev/null
+\set setting tenancy.metrics_tenants
+\set value 1
+\ir reload.psql
 SELECT results_eq($$SELECT count(DISTINCT labels) FROM pg_temp.samples() WHERE name = 'pg_tenancy_tenant_rows_total' AND labels IN ('tenant="_none"', 'tenant="_other"', 'tenant="met-c"')$$, $$VALUES (3::bigint)$$, 'the busiest has');
 SELECT is((SELECT value FROM pg_temp.samples() WHERE name = 'pg_tenancy_tenant_statements_total' AND labels = 'tenant="_other",command="select"'), 6::numeric, 'the others are added up');
 ALTER SYSTEM RESET tenancy.metrics_tenants;

@@ -1,6 +1,6 @@
 -- Levels that are prorated in invoices: each change walks the tiers.  Amounts are those of Lago's own tests (prorated_graduated_service_spec, lago-progr-3, -5 and -6 in test/vectors), whose prorated units are these days.
 SELECT * FROM no_plan();
-SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
+\ir quiet.psql
 SELECT metric_create('seats', 'seat', 'weighted_sum', true) \g /dev/null
 SELECT plan_create('seats', 'Seats', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "charges": [{"id": "seats", "name": "Seats", "model": "graduated", "metric": "seats", "prorate": true, "tiers": [{"up_to": 5, "unit_price": 10, "flat_fee": 100}, {"unit_price": 5, "flat_fee": 50}]}]}'),
        plan_create('days', 'Days', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "proration_unit": "day", "maximum": 150, "charges": [{"id": "seats", "name": "Seats", "model": "graduated", "metric": "seats", "prorate": true, "tiers": [{"up_to": 5, "unit_price": 10, "flat_fee": 100}, {"unit_price": 5, "flat_fee": 50}]}]}') \g /dev/null

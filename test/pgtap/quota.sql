@@ -1,5 +1,6 @@
 -- Quotas: where they come from, what is used of them, and what is refused.
 SELECT * FROM no_plan();
+\ir quiet.psql
 CREATE SCHEMA qt_portal;
 CREATE TABLE qt_portal.entity (id integer PRIMARY KEY, parent integer REFERENCES qt_portal.entity ON DELETE CASCADE, name text);
 SELECT is(quota_count_table('entities', 'qt_portal.entity'), 'qt_portal.entity'::regclass, 'a table of a template is counted');

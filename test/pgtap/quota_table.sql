@@ -1,5 +1,6 @@
 -- Counted tables: every way that rows come and go, and every way around the count.
 SELECT * FROM no_plan();
+\ir quiet.psql
 CREATE SCHEMA qb_portal;
 CREATE TABLE qb_portal.kind (id integer PRIMARY KEY);
 CREATE TABLE qb_portal.entity (id integer PRIMARY KEY, kind integer REFERENCES qb_portal.kind ON DELETE CASCADE ON UPDATE CASCADE, name text);

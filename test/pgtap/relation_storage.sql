@@ -3,8 +3,9 @@ SELECT * FROM no_plan();
 SET client_min_messages = warning;
 \ir quiet.psql
 CREATE SCHEMA shop;
-CREATE TABLE shop.note (id integer PRIMARY KEY, body text);
-CREATE TABLE shop.tag (id integer, name text);
+-- what autovacuum does in between changes sizes
+CREATE TABLE shop.note (id integer PRIMARY KEY, body text) WITH (autovacuum_enabled = off);
+CREATE TABLE shop.tag (id integer, name text) WITH (autovacuum_enabled = off);
 CREATE INDEX ON shop.tag (name);
 CREATE INDEX ON shop.tag (id);
 CREATE MATERIALIZED VIEW shop.summary AS SELECT count(*) FROM shop.note;

@@ -1,5 +1,6 @@
 -- Allocations: documents, ceilings, explanations; sizing by what was used.
 SELECT * FROM no_plan();
+\ir quiet.psql
 SELECT slug FROM tenant_create('rs-a', plan => 'starter') \g /dev/null
 SELECT slug FROM tenant_create('rs-b') \g /dev/null
 SELECT id AS a, schema_name AS a_schema FROM tenancy.tenant WHERE slug = 'rs-a' \gset

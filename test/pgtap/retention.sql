@@ -1,7 +1,7 @@
 -- Retention policies: what may be one, whose rows go when, and what stays.
 SELECT * FROM no_plan();
 -- what workers would do meanwhile is test/tap/retention.t's
-SELECT name FROM schedule_set('retention.start', enabled => false) \g /dev/null
+\ir quiet.psql
 CREATE ROLE rt_admin LOGIN IN ROLE tenancy_admin; CREATE ROLE rt_second LOGIN IN ROLE tenancy_admin; CREATE ROLE rt_nobody;
 CREATE SCHEMA rt_portal;
 CREATE TABLE rt_portal.customer (id integer PRIMARY KEY, email text, at timestamptz);

@@ -1,5 +1,6 @@
 -- Usage events: repeats, conflicts, and what each aggregation takes and gives.
 SELECT * FROM no_plan();
+\ir quiet.psql
 SELECT slug FROM tenant_create('acme') \g /dev/null
 SELECT slug FROM tenant_create('globex') \g /dev/null
 SELECT id AS globex FROM tenancy.tenant WHERE slug = 'globex' \gset

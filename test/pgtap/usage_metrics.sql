@@ -1,5 +1,6 @@
 -- Metrics over the events of others: filters, groups, the aggregations; buckets in civil time.
 SELECT * FROM no_plan();
+\ir quiet.psql
 SELECT slug FROM tenant_create('acme') \g /dev/null
 SELECT slug FROM tenant_create('globex') \g /dev/null
 SET timezone = 'UTC';
