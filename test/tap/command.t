@@ -18,10 +18,12 @@ cat > "$commands" <<'EOT'
  "none": {"argv": ["/does/not/exist"]},
  "relative": {"argv": ["echo"]}}
 EOT
+# of this program alone
+sed -i "s/0217/$$/g" "$commands"
 chmod 644 "$commands"
 run() { # run ARGUMENTS: sets id when the job is finished or waits to be tried again
 	id=$(sql "SELECT id FROM job_enqueue('command.run', '$1', tenant => ${2:-NULL}, retry => '{\"max_attempts\": 2, \"delays_seconds\": [3600]}')")
-	wait_for 20 "SELECT count(*) FROM tenancy.job WHERE id = '$id' AND (finished_at IS NOT NULL OR failures IS NOT NULL)" 1
+	wait_for 30 "SELECT count(*) FROM tenancy.job WHERE id = '$id' AND (finished_at IS NOT NULL OR failures IS NOT NULL)" 1
 }
 job() { sql "SELECT $1 FROM tenancy.job WHERE id = '$id'"; }
 
@@ -55,7 +57,10 @@ run '{"command": "status", "parameters": {"status": 75}}'
 is "$(job "state, failures->0->'evidence'->'status'")" "scheduled|75" "but 75, which is tried again"
 run '{"command": "slow"}'
 is "$(job "state, error")" "scheduled|the command took longer than 1 s" "a command that takes too long is stopped"
-is "$(pgrep -cf '^sleep 6[01].0217$')" 0 "with all that it started"
+asleep() { pgrep -cf "^sleep 6[01].$$\$"; }
+await_asleep() { local i; for ((i = 0; i < 300; i++)); do [ "$(asleep)" = "$1" ] && break; sleep 0.1; done; }
+await_asleep 0
+is "$(asleep)" 0 "with all that it started"
 run '{"command": "loud"}'
 is "$(job "state, result->>'capped', length(result->>'output') <= 4000")" "succeeded|true|t" "output is capped"
 run '{"command": "fds"}'
@@ -69,16 +74,16 @@ like "$(job error)" 'command "unknown" does not exist' "a command that the file 
 like "$(sql "SELECT id FROM job_enqueue('command.run', '{\"command\": \"slow\"}', retry => '{\"max_attempts\": 1}')")" '^[0-9a-f-]{36}$' "one that is"
 id=$(sql "SELECT id FROM tenancy.job WHERE kind = 'command.run' ORDER BY id DESC LIMIT 1")
 sed -i 's/"timeout_seconds": 1}/"timeout_seconds": 60}/' "$commands"
-wait_for 20 "SELECT count(*) FROM tenancy.job_pending WHERE id = '$id'" 0
+wait_for 30 "SELECT count(*) FROM tenancy.job_pending WHERE id = '$id'" 0
 run_slow=$(sql "SELECT id FROM job_enqueue('command.run', '{\"command\": \"slow\"}', retry => '{\"max_attempts\": 1}')")
-for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01].0217$')" = 2 ] && break; sleep 0.1; done
+await_asleep 2
 sql "SELECT state FROM job_cancel('$run_slow')" >/dev/null
-for ((i = 0; i < 100; i++)); do [ "$(pgrep -cf '^sleep 6[01].0217$')" = 0 ] && break; sleep 0.1; done
-is "$(pgrep -cf '^sleep 6[01].0217$')" 0 "cancelled is killed with all that it started"
+await_asleep 0
+is "$(asleep)" 0 "cancelled is killed with all that it started"
 like "$(PGUSER=postgres sql "BEGIN; SELECT tenant_context_set('acme'); SELECT job_enqueue('command.run', '{\"command\": \"echo\"}')")" 42501 "tenants run no commands"
 sql "CREATE ROLE app LOGIN IN ROLE tenancy_app" >/dev/null
 like "$(PGUSER=app sql "SELECT job_enqueue('command.run', '{\"command\": \"echo\"}')")" 42501 "nor do applications"
-sql "ALTER SYSTEM SET tenancy.command_file = ''; " >/dev/null; sql "SELECT pg_reload_conf()" >/dev/null; sleep 0.5
+set_and_reload tenancy.command_file ""
 run '{"command": "echo"}'
 like "$(job error)" 'there are no commands' "without a file there are none"
 done_testing

@@ -71,14 +71,47 @@ sql() {
 	psql -XAtq -v VERBOSITY=verbose -d "${2:-app}" -c "$1" 2>&1
 }
 
-# Wait until a query returns what is expected, at most so many seconds.
-wait_for() { # wait_for SECONDS QUERY EXPECTED
+# Wait until a query returns what is expected, at most so many seconds: 30 or more, since a busy
+# machine takes its time.
+wait_for() { # wait_for SECONDS QUERY EXPECTED [DATABASE]
 	local deadline=$((SECONDS + $1))
-	while [ "$(sql "$2")" != "$3" ]; do
+	while [ "$(sql "$2" "${4:-app}")" != "$3" ]; do
 		[ $SECONDS -lt $deadline ] || return 1
 		sleep 0.1
 	done
 }
+
+# What was written to the configuration holds for whoever connects afterwards, and the signal has
+# been sent to all who are there.
+reload() {
+	local before i
+	before=$(sql "SELECT pg_conf_load_time()" postgres)
+	sql "SELECT pg_reload_conf()" postgres >/dev/null
+	for ((i = 0; i < 300; i++)); do
+		[ "$(sql "SELECT pg_conf_load_time()" postgres)" = "$before" ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+set_and_reload() { # set_and_reload SETTING VALUE
+	sql "ALTER SYSTEM SET $1 = '$2'" postgres >/dev/null
+	reload
+}
+
+# kill -9 of a process of the server, which then starts over: until it answers again.  The
+# postmaster may take a while to notice, and who connects before that is cut off with the others.
+crash() { # crash PID
+	local before i
+	before=$(crashes)
+	kill -9 "$1" || return 1
+	for ((i = 0; i < 600; i++)); do
+		[ "$(crashes)" = "$before" ] || [ "$(sql "SELECT 1" postgres)" != 1 ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+crashes() { grep -c 'all server processes terminated; reinitializing' "$server_log"; }
 
 # Sets node_modules to a directory with what test/node/package.json names, or fails where there
 # is no Node.js with npm, or no network.

@@ -15,7 +15,7 @@ is "$(calls acme)" 2 "a transaction of two statements"
 
 # a session that is killed in the middle of a statement
 psql -XAtq -d app -c "BEGIN" -c "SELECT tenant_context_set('acme')" -c "SELECT pg_sleep(60)" >/dev/null 2>&1 &
-wait_for 10 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
+wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
 sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" >/dev/null
 wait
 is "$(calls acme)" 4 "those of a session that was killed are counted"
@@ -31,11 +31,14 @@ psql -XAtq -d app -o /dev/null -c "CREATE TABLE plain (a integer)" -c "BEGIN" -c
 like "$(sql "SELECT inserts FROM tenancy.tenant_stat WHERE slug IS NULL")" '^[1-9]' "a prepared transaction is counted when it is prepared"
 
 # a flush does not hold up a vacuum of its table, nor the other way round
-psql -XAtq -d app -o /dev/null -c "BEGIN" -c "SELECT usage_flush()" -c "SELECT pg_sleep(3)" -c "COMMIT" &
-wait_for 10 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
-is "$(psql -XAtq -d app -c "SET lock_timeout = '1s'" -c "VACUUM tenancy.usage_hour" -c "SELECT 'done'" 2>&1)" done "a vacuum beside a flush"
+coproc FLUSHER { exec psql -XAtq -d app; }
+flusher=$FLUSHER_PID
+echo "BEGIN; SELECT usage_flush();" >&"${FLUSHER[1]}"
+read -r _ <&"${FLUSHER[0]}"
+is "$(psql -XAtq -d app -c "SET lock_timeout = '20s'" -c "VACUUM tenancy.usage_hour" -c "SELECT 'done'" 2>&1)" done "a vacuum beside a flush"
 like "$(sql "SET lock_timeout = '200ms'; SELECT usage_flush()")" 55P03 "one flush at a time"
-wait
+echo 'COMMIT; \q' >&"${FLUSHER[1]}"
+wait "$flusher"
 
 # two that write hours wait for one another in one order
 sql "SELECT count(*) FROM generate_series(1, 6) g, tenant_create('t' || g)" >/dev/null

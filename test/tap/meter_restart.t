@@ -55,17 +55,37 @@ sql "CREATE ROLE acme_bi LOGIN" >/dev/null
 sql "SELECT tenant_login_bind('acme_bi', 'acme') IS NOT NULL" >/dev/null
 sql "CREATE TABLE t (a integer); GRANT ALL ON t TO tenancy_tenant" >/dev/null
 stat() { sql "SELECT $1 FROM tenancy.tenant_stat WHERE slug = 'acme'"; }
-{ echo "SELECT 1;"; sleep 3; } | psql -XAtq -U acme_bi -d app >/dev/null &
+milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+between() { # between LOW VALUE HIGH NAME
+	ok "$(awk -v low="$1" -v value="$2" -v high="$3" 'BEGIN { print !(value >= low - 10 && value <= high + 10) }')" "$4: $1 <= $2 <= $3"
+}
+before=$(milliseconds)
+coproc SESSION { exec psql -XAtq -U acme_bi -d app; }
+pid=$SESSION_PID
+echo "SELECT 1;" >&"${SESSION[1]}"
+read -r _ <&"${SESSION[0]}"
+there=$(milliseconds)
 sleep 1.5
-like "$(stat "connections = 1 AND connection_ms BETWEEN 500 AND 20000")" t "a connection, and how long it lasts so far"
-wait
-like "$(stat "connections = 1 AND connection_ms BETWEEN 2500 AND 30000")" t "and how long it lasted"
-sql "ALTER SYSTEM SET tenancy.workers = on" postgres >/dev/null
-sql "SELECT pg_reload_conf()" postgres >/dev/null
-psql -XAtq -d app -c "BEGIN" -c "LOCK TABLE t" -c "SELECT pg_sleep(4)" -c "COMMIT" >/dev/null &
-wait_for 10 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
-as acme "SELECT * FROM t"
-wait
-like "$(stat "lock_waits >= 1 AND lock_wait_ms BETWEEN 1000 AND 8000")" t "a wait for a lock, of some seconds: $(stat lock_wait_ms) ms"
+low=$(($(milliseconds) - there))
+between $low "$(stat connection_ms)" $(($(milliseconds) - before)) "how long a connection lasts so far"
+low=$(($(milliseconds) - there))
+echo '\q' >&"${SESSION[1]}"
+wait "$pid"
+between $low "$(stat connection_ms)" $(($(milliseconds) - before)) "and how long it lasted"
+is "$(stat connections)" 1 "it is one"
+set_and_reload tenancy.workers on
+coproc SESSION { exec psql -XAtq -d app; }
+pid=$SESSION_PID
+echo "BEGIN; LOCK TABLE t; SELECT 'locked';" >&"${SESSION[1]}"
+read -r _ <&"${SESSION[0]}"
+before=$(milliseconds)
+as acme "SELECT * FROM t" &
+waiter=$!
+# who waits is looked at once a second
+wait_for 30 "SELECT lock_wait_ms > 1000 FROM tenancy.tenant_stat WHERE slug = 'acme'" t
+echo 'COMMIT; \q' >&"${SESSION[1]}"
+wait "$pid" "$waiter"
+between 1000 "$(stat lock_wait_ms)" $(($(milliseconds) - before + 1000)) "a wait for a lock, of some seconds"
+is "$(stat "lock_waits >= 1")" t "it is counted"
 is "$(sql "SELECT count(*) FROM tenancy.tenant_stat WHERE slug IS NOT NULL AND slug <> 'acme' AND lock_waits > 0")" 0 "nobody else waited"
 done_testing
