@@ -38,8 +38,9 @@ change_subscriptions(const pg_uuid_t *tenant, const char *call, const char *cond
 	(void) gate_query_text(psprintf("SELECT (%s).id FROM tenancy.subscription s"
 									" WHERE s.tenant_id = $1 AND %s",
 									call, condition),
-						   2, (Oid[]){UUIDOID, TEXTOID},
-						   (NullableDatum[]){gate_uuid(tenant), gate_text(CANCEL_REASON)});
+						   3, (Oid[]){UUIDOID, TEXTOID, TIMESTAMPTZOID},
+						   (NullableDatum[]){gate_uuid(tenant), gate_text(CANCEL_REASON),
+											 gate_timestamptz(clock_now())});
 }
 
 /* tenant_delete(tenant regtenant, grace interval, reason text) → tenancy.tenant */
@@ -73,7 +74,7 @@ TENANCY_FUNCTION(tenant_undelete)
 	change_subscriptions(tenant,
 						 own_call("subscription_reactivate", 1, (const char *[]){"s.id"}),
 						 "s.state = 'cancelled' AND s.cancel_reason = $2"
-						 " AND s.ends_at > pg_catalog.now()");
+						 " AND s.ends_at > $3");
 	(void) tenant_move(tenant, "undelete", NULL);
 	gate_run(&deletion_delete, EXPECT_ANY, gate_uuid(tenant));
 	PG_RETURN_DATUM(tenant_row(tenant));

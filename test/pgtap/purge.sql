@@ -62,6 +62,12 @@ SELECT throws_like('SELECT tenant_purge(''pu-billed'')', '%is in its grace perio
 SELECT throws_like('SELECT tenant_purge_start(''pu-billed'')', '%is in its grace period', 'nor by a job');
 SELECT is((tenant_undelete('pu-billed')).state, 'active', 'it comes back');
 SELECT is((SELECT count(*) FROM tenancy.tenant_deletion WHERE tenant_id = :'billed'), 0::bigint, 'and is as if nothing had been');
+-- by the clock of the extension its subscription runs until February
+SET tenancy.test_clock = '2026-01-20 00:00+00';
+SELECT tenant_create('pu-back', plan => 'professional', starts_at => '2026-01-10 00:00+00') \g /dev/null
+SELECT tenant_delete('pu-back'), tenant_undelete('pu-back') \g /dev/null
+SELECT results_eq($$SELECT state, ends_at FROM tenancy.subscription WHERE tenant_id = 'pu-back'::regtenant$$, $$VALUES ('active', NULL::timestamptz)$$, 'a subscription that was still paid for comes back, too');
+RESET tenancy.test_clock;
 SELECT tenant_delete('pu-billed', '0'), tenant_delete('pu-never', '1 year') \g /dev/null
 
 -- what is in the way

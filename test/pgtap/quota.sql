@@ -53,41 +53,42 @@ SELECT usage_record('qt-a', 'users', 4, 'u1', '2026-03-31 00:00+00') \g /dev/nul
 SELECT set_config('tenancy.test_clock', '2026-05-10 00:00+00', false) \g /dev/null
 SELECT is(pg_temp.check('qt-a', 'users'), 't 4 - 10 6 40.00', 'a level stays');
 SELECT is((quota_check('qt-a', 'users')).resets_at, NULL, 'and never begins anew');
-RESET tenancy.test_clock;
 
 -- events are refused where that is asked for
+SELECT set_config('tenancy.test_clock', '2026-06-10 12:00+00', false) \g /dev/null
 SELECT quota_set('qt-c', 'api_calls', NULL, 100, true) \g /dev/null
-SELECT usage_record('qt-c', 'api_calls', 60, 'r1') \g /dev/null
-SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 41, 'r2')$$, '53400', 'quota "api_calls" of tenant "qt-c" is used up', 'an event that would pass the limit');
+SELECT usage_record('qt-c', 'api_calls', 60, 'r1', '2026-06-10 11:00+00') \g /dev/null
+SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 41, 'r2', '2026-06-10 11:00+00')$$, '53400', 'quota "api_calls" of tenant "qt-c" is used up', 'an event that would pass the limit');
 SELECT is(pg_temp.check('qt-c', 'api_calls'), 't 60 - 100 40 60.00', 'is not recorded');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r3')$$, 'one that fits is');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r3')$$, 'and may come again');
-SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "qt-c", "metric": "api_calls", "quantity": 1}]')$$, '53400', NULL, 'in batches, too');
-SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant, metric) VALUES ('qt-c', 'api_calls')$$, '53400', NULL, 'and in the inbox');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 500, 'r4', now() - interval '32 days')$$, 'what belongs to another month is recorded');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r3', '2026-06-10 11:00+00')$$, 'one that fits is');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r3', '2026-06-10 11:00+00')$$, 'and may come again');
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "qt-c", "metric": "api_calls", "quantity": 1, "occurred_at": "2026-06-10T11:00:00Z"}]')$$, '53400', NULL, 'in batches, too');
+SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant, metric, occurred_at) VALUES ('qt-c', 'api_calls', '2026-06-10 11:00+00')$$, '53400', NULL, 'and in the inbox');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 500, 'r4', '2026-05-31 23:59+00')$$, 'what belongs to another month is recorded');
 SELECT usage_cancel('qt-c', 'r3') \g /dev/null
 SELECT is(pg_temp.check('qt-c', 'api_calls'), 't 60 - 100 40 60.00', 'cancelling makes room');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r5')$$, 'which can be used');
-SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 1, 'r6')$$, '53400', NULL, 'and no more');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', -10, 'r7')$$, 'a sum can be taken back from');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', 40, 'r5', '2026-06-10 11:00+00')$$, 'which can be used');
+SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 1, 'r6', '2026-06-10 11:00+00')$$, '53400', NULL, 'and no more');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'api_calls', -10, 'r7', '2026-06-10 11:00+00')$$, 'a sum can be taken back from');
 BEGIN;
-SELECT usage_record('qt-c', 'api_calls', 10, 'r8') \g /dev/null
-SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 1, 'r9')$$, '53400', NULL, 'what a transaction has taken is taken');
+SELECT usage_record('qt-c', 'api_calls', 10, 'r8', '2026-06-10 11:00+00') \g /dev/null
+SELECT throws_ok($$SELECT usage_record('qt-c', 'api_calls', 1, 'r9', '2026-06-10 11:00+00')$$, '53400', NULL, 'what a transaction has taken is taken');
 ROLLBACK;
 SELECT is(pg_temp.check('qt-c', 'api_calls'), 't 90 - 100 10 90.00', 'until it rolls back');
-SELECT is((SELECT sum(quantity) FROM tenancy.usage_event WHERE metric = 'api_calls' AND cancelled_at IS NULL AND occurred_at >= date_trunc('month', now(), 'UTC') AND tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = 'qt-c')), 90::numeric, 'as the events say');
+SELECT is((SELECT sum(quantity) FROM tenancy.usage_event WHERE metric = 'api_calls' AND cancelled_at IS NULL AND occurred_at >= '2026-06-01 00:00+00' AND tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = 'qt-c')), 90::numeric, 'as the events say');
 SELECT quota_set('qt-c', 'users', NULL, 3, true) \g /dev/null
-SELECT throws_ok($$SELECT usage_record('qt-c', 'users', 4)$$, '53400', NULL, 'a level above the limit');
-SELECT lives_ok($$SELECT usage_record('qt-c', 'users', 3)$$, 'one at it is none');
+SELECT throws_ok($$SELECT usage_record('qt-c', 'users', 4, NULL, '2026-06-10 11:00+00')$$, '53400', NULL, 'a level above the limit');
+SELECT lives_ok($$SELECT usage_record('qt-c', 'users', 3, NULL, '2026-06-10 11:00+00')$$, 'one at it is none');
 SELECT metric_create('visitors', 'visitor', 'unique', property => 'id') \g /dev/null
 SELECT throws_ok($$SELECT quota_set('qt-c', 'visitors', NULL, 3, true)$$, '22023', NULL, 'what is not known by one event cannot be refused');
 SELECT throws_ok($$SELECT quota_set('qt-c', 'users', NULL, 3, NULL)$$, '22004', NULL, 'yes or no');
 -- what a transaction has recorded is not read twice
 BEGIN;
-SELECT usage_record('qt-c', 'entities', 1, 'e1'), usage_record('qt-b', 'api_calls', 7, 'e2') \g /dev/null
+SELECT usage_record('qt-c', 'entities', 1, 'e1', '2026-06-10 11:00+00'), usage_record('qt-b', 'api_calls', 7, 'e2', '2026-06-10 11:00+00') \g /dev/null
 SELECT is((quota_check('qt-b', 'api_calls')).used, 7::numeric, 'its own events are seen');
 COMMIT;
 SELECT is((quota_check('qt-b', 'api_calls')).used, 7::numeric, 'and counted once');
+RESET tenancy.test_clock;
 
 -- set for a tenant
 SELECT quota_set('qt-a', 'entities', 3, 5) \g /dev/null

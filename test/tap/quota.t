@@ -61,21 +61,25 @@ is "$(used)" 1000 "and so does the count"
 like "$(as_tenant acme "INSERT INTO entity (name) VALUES ('z'); PREPARE TRANSACTION 'x';")" '53400|0A000' "a transaction that counts is not prepared"
 
 # events that are refused beyond the limit, many at once, before and after a crash
-sql "SELECT quota_set('globex', 'api_calls', NULL, 700, true)" >/dev/null
-echo "DO \$\$ BEGIN PERFORM usage_record('globex', 'api_calls', 1 + (random() * 2)::int); EXCEPTION WHEN configuration_limit_exceeded THEN NULL; END \$\$;" > "$PGHOST/event.sql"
+# (all in one month, whenever this runs)
+clock="SET tenancy.test_clock = '2026-06-10 12:00+00'"
+sql "SELECT quota_set('globex', 'api_calls', NULL, 700, true); ALTER ROLE app ${clock}" >/dev/null
+echo "DO \$\$ BEGIN PERFORM usage_record('globex', 'api_calls', 1 + (random() * 2)::int, NULL, '2026-06-10 11:00+00'); EXCEPTION WHEN configuration_limit_exceeded THEN NULL; END \$\$;" > "$PGHOST/event.sql"
 record() { PGUSER=app pgbench -n -c 10 -t "$1" -f "$PGHOST/event.sql" app > "$PGHOST/event.out" 2>&1 || cat "$PGHOST/event.out" >&2; }
 counted() { sql "SELECT sum(quantity) FROM tenancy.usage_event WHERE metric = 'api_calls' AND tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = 'globex')"; }
+used_calls() { sql "$clock; SELECT (quota_check('globex', 'api_calls')).used"; }
 record 15
 before=$(counted)
 cluster_restart immediate >/dev/null
-is "$(sql "SELECT (quota_check('globex', 'api_calls')).used")" "$before" "usage events are counted again after a crash"
+is "$(used_calls)" "$before" "usage events are counted again after a crash"
 record 60
 [ "$(counted)" -ge 698 ] && [ "$(counted)" -le 700 ]
 ok $? "ten sessions that record events end at the limit ($(counted) of 700)"
-is "$(sql "SELECT (quota_check('globex', 'api_calls')).used")" "$(counted)" "and the count is that of the events"
+is "$(used_calls)" "$(counted)" "and the count is that of the events"
 record 5
 [ "$(counted)" -le 700 ]
 ok $? "from then on all is refused that does not fit"
+sql "ALTER ROLE app RESET tenancy.test_clock" >/dev/null
 
 # a flood: 50 MB are allowed, 1 MB a statement
 flooded=0
