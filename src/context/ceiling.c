@@ -75,8 +75,9 @@ static int ceiling_count = 0;
 static bool is_of_session = false;
 
 /*
- * The same as every statement asks for them: a value is within its ceiling where "value - lowest",
- * without a sign, is at most "span".
+ * The same as every statement asks for them, each at the place of its ceiling: a value is within
+ * where "value - lowest", without a sign, is at most "span".  The one setting that is no integer
+ * has a bound of its own.
  */
 typedef struct Bound
 {
@@ -88,6 +89,30 @@ typedef struct Bound
 static Bound bounds[lengthof(kinds)] HOT_DATA;
 static int bound_count HOT_DATA = 0;
 static double most_hash_mem HOT_DATA = DBL_MAX;
+
+/* Of a ceiling that every integer is within. */
+static const int unbounded = 0;
+
+static inline bool
+is_within(const Bound *bound)
+{
+	return (uint32) *bound->variable - bound->lowest <= bound->span;
+}
+
+static inline bool
+is_hash_mem_within(void)
+{
+	return hash_mem_multiplier <= most_hash_mem;
+}
+
+static inline bool
+all_within(void)
+{
+	for (int i = 0; i < bound_count; i++)
+		if (unlikely(!is_within(&bounds[i])))
+			return false;
+	return is_hash_mem_within();
+}
 
 /* The whole table, sorted by setting, a plan's own before those of every plan ("*"). */
 typedef struct PlanCeiling
@@ -118,15 +143,11 @@ current_value(int kind)
 }
 
 static bool
-exceeds(const Ceiling *ceiling)
+exceeds(int place)
 {
-	double value = current_value(ceiling->kind);
-
-	if (kinds[ceiling->kind].type == CEILING_PINNED)
-		return value != ceiling->limit;
-	if (ceiling->is_unlimited)
-		return false;
-	return value > ceiling->limit || value == kinds[ceiling->kind].unlimited;
+	if (kinds[ceilings[place].kind].type == CEILING_REAL)
+		return !is_hash_mem_within();
+	return !is_within(&bounds[place]);
 }
 
 /* The statement that runs began without a limit, or with a higher one. */
@@ -140,13 +161,15 @@ start_timer(const Ceiling *ceiling)
 
 /* An override becomes what RESET returns to; it is of the session and no rollback undoes it. */
 static void
-lower_to(const Ceiling *ceiling)
+lower_at(int place)
 {
+	const Ceiling *ceiling = &ceilings[place];
+
 	(void) set_config_option(kinds[ceiling->kind].name, ceiling->value, PGC_SUSET,
 							 is_of_session ? PGC_S_OVERRIDE : PGC_S_SESSION,
 							 is_of_session ? GUC_ACTION_SET : GUC_ACTION_LOCAL, true, 0, false);
 	/* A value of the session hides its default. */
-	if (is_of_session && exceeds(ceiling))
+	if (is_of_session && exceeds(place))
 		(void) set_config_option(kinds[ceiling->kind].name, ceiling->value, PGC_SUSET,
 								 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
 	start_timer(ceiling);
@@ -200,34 +223,37 @@ load(void)
 }
 
 /* No value of these settings is below 0 but what is unlimited. */
+static Bound
+bound_of(const Ceiling *ceiling)
+{
+	int kind = ceiling->kind;
+	uint32 lowest = kinds[kind].unlimited == 0 ? 1 : 0;
+
+	switch (kinds[kind].type)
+	{
+		case CEILING_PINNED:
+			return (Bound){kinds[kind].variable, (uint32) (int) ceiling->limit, 0};
+		case CEILING_INT:
+			if (ceiling->is_unlimited)
+				break;
+			return (Bound){kinds[kind].variable, lowest, (uint32) (int) ceiling->limit - lowest};
+		case CEILING_REAL:
+			break;
+	}
+	return (Bound){&unbounded, 0, PG_UINT32_MAX};
+}
+
 static void
 set_bounds(void)
 {
-	bound_count = 0;
+	bound_count = ceiling_count;
 	most_hash_mem = DBL_MAX;
 	for (int i = 0; i < ceiling_count; i++)
 	{
-		const Ceiling *ceiling = &ceilings[i];
-		uint32 lowest = kinds[ceiling->kind].unlimited == 0 ? 1 : 0;
-
-		if (kinds[ceiling->kind].type == CEILING_PINNED)
-			bounds[bound_count++] =
-				(Bound){kinds[ceiling->kind].variable, (uint32) (int) ceiling->limit, 0};
-		else if (kinds[ceiling->kind].type == CEILING_REAL)
-			most_hash_mem = ceiling->limit;
-		else if (!ceiling->is_unlimited)
-			bounds[bound_count++] = (Bound){kinds[ceiling->kind].variable, lowest,
-											(uint32) (int) ceiling->limit - lowest};
+		bounds[i] = bound_of(&ceilings[i]);
+		if (kinds[ceilings[i].kind].type == CEILING_REAL)
+			most_hash_mem = ceilings[i].limit;
 	}
-}
-
-static inline bool
-all_within(void)
-{
-	for (int i = 0; i < bound_count; i++)
-		if (unlikely((uint32) *bounds[i].variable - bounds[i].lowest > bounds[i].span))
-			return false;
-	return hash_mem_multiplier <= most_hash_mem;
 }
 
 static CeilingSource source = NULL;
@@ -278,8 +304,8 @@ set_ceilings(const TenantEntry *tenant)
 	put_own_ceilings(own, own_count);
 	set_bounds();
 	for (int i = 0; i < ceiling_count; i++)
-		if (exceeds(&ceilings[i]))
-			lower_to(&ceilings[i]);
+		if (exceeds(i))
+			lower_at(i);
 }
 
 void
@@ -312,7 +338,7 @@ enforce(bool was_set)
 		return;
 	for (int i = 0; i < ceiling_count; i++)
 	{
-		if (likely(!exceeds(&ceilings[i])))
+		if (likely(!exceeds(i)))
 			continue;
 		/* Programs ask for no limit as a matter of course, as pg_dump does: they get what there is.
 		 */
@@ -327,7 +353,7 @@ enforce(bool was_set)
 				errdetail("The ceiling for this tenant is %s.", ceilings[i].value));
 		/* In a parallel operation no setting may change; the next statement comes here again. */
 		if (!IsInParallelMode())
-			lower_to(&ceilings[i]);
+			lower_at(i);
 	}
 }
 

@@ -154,4 +154,34 @@ SELECT is(current_setting('work_mem'), '4MB', 'set_config() above it was refused
 COMMIT;
 SELECT is(current_setting('work_mem'), '32MB', 'the session has its own again');
 SELECT is(current_setting('statement_timeout'), '0', 'and no timeout');
+
+-- each sort of setting: a fraction, a word, one without a limit, one that -1 frees
+RESET ROLE;
+SELECT ceiling_set('hash_mem_multiplier', '1.5'), ceiling_set('synchronous_commit', 'on'), ceiling_set('temp_file_limit', '-1'), ceiling_set('idle_session_timeout', '0') \g /dev/null
+SET hash_mem_multiplier = 1.75;
+SET synchronous_commit = off;
+SET temp_file_limit = '1TB';
+BEGIN;
+SELECT tenant_context_set('acme') \g /dev/null
+SELECT is(current_setting('hash_mem_multiplier') || ' ' || current_setting('synchronous_commit') || ' ' || current_setting('temp_file_limit') || ' ' || current_setting('idle_session_timeout'), '1.5 on 1TB 0', 'a fraction and a word are lowered; where there is no limit, none is');
+SELECT lives_ok('SET LOCAL hash_mem_multiplier = 1.5', 'a fraction as high as the ceiling');
+SELECT throws_ok('SET LOCAL hash_mem_multiplier = 1.51', '42501', 'permission denied to set parameter "hash_mem_multiplier"', 'and above it');
+SELECT lives_ok('SET LOCAL hash_mem_multiplier = 1', 'and below');
+SELECT throws_ok('SET LOCAL synchronous_commit = off', '42501', NULL, 'a word that is another');
+SELECT throws_ok('SET LOCAL synchronous_commit = remote_apply', '42501', NULL, 'on either side');
+SELECT lives_ok('SET LOCAL idle_session_timeout = 7', 'anything where there is no limit');
+COMMIT;
+RESET ALL;
+SELECT ceiling_set('temp_file_limit', '1GB') \g /dev/null
+SET temp_file_limit = -1;
+BEGIN;
+SELECT tenant_context_set('acme') \g /dev/null
+SELECT is(current_setting('temp_file_limit'), '1GB', 'no limit of -1 is above any');
+COMMIT;
+SELECT is(current_setting('temp_file_limit'), '-1', 'until the transaction ends');
+BEGIN;
+SELECT tenant_context_set('acme') \g /dev/null
+SELECT lives_ok('SET LOCAL work_mem = $$8MB$$', 'as much as the ceiling');
+SELECT throws_ok('SET LOCAL work_mem = $$8193kB$$', '42501', NULL, 'a kilobyte more');
+COMMIT;
 SELECT * FROM finish();
