@@ -21,14 +21,18 @@ CREATE OR REPLACE VIEW tenancy.storage_rotation AS
     SELECT 'tenants'::text AS kind, pg_catalog.count(*) AS objects,
            pg_catalog.count(*) FILTER (WHERE m.measured_at IS NULL) AS never_measured,
            pg_catalog.min(m.measured_at) AS oldest, pg_catalog.max(m.measured_at) AS newest,
-           pg_catalog.now() - pg_catalog.min(m.measured_at) AS stale_for
+           pg_catalog.now() - pg_catalog.min(m.measured_at) AS stale_for,
+           pg_catalog.count(*) FILTER (WHERE EXISTS (
+               SELECT FROM tenancy.tenant_relation_storage r
+                WHERE r.tenant_id = t.id AND NOT r.is_shared AND r.measured_at < m.measured_at)) AS skipped
       FROM tenancy.tenant t
       LEFT JOIN tenancy.storage_measurement m ON m.tenant_id = t.id
      WHERE t.schema_name IS NOT NULL AND t.state IN ('active', 'suspended', 'deactivated')
     UNION ALL
     SELECT 'shared tables', pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE m.measured_at IS NULL),
            pg_catalog.min(m.measured_at), pg_catalog.max(m.measured_at),
-           pg_catalog.now() - pg_catalog.min(m.measured_at)
+           pg_catalog.now() - pg_catalog.min(m.measured_at),
+           pg_catalog.count(m.skipped_at)
       FROM tenancy.tenant_table t
       JOIN pg_catalog.pg_class c ON c.oid = t.relation::pg_catalog.oid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -36,9 +40,18 @@ CREATE OR REPLACE VIEW tenancy.storage_rotation AS
         ON m.schema_name = n.nspname AND m.relation_name = c.relname
      WHERE c.relkind = 'r';
 COMMENT ON VIEW tenancy.storage_rotation IS
-'How stale the measurements of storage are: of tenants with a schema, and of shared tables.';
+'How stale the measurements of storage are: of tenants with a schema, and of shared tables; skipped: of how many the last turn passed over a table that somebody had locked, which keeps what was measured before.';
 REVOKE ALL ON tenancy.storage_rotation FROM PUBLIC;
 GRANT SELECT ON tenancy.storage_rotation TO tenancy_admin, tenancy_auditor;
+
+CREATE OR REPLACE FUNCTION tenancy.relation_size_read(
+    relation oid, OUT heap_bytes bigint, OUT index_bytes bigint, OUT toast_bytes bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'tenancy_relation_size_read'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION tenancy.relation_size_read(oid) IS
+'How large a table or materialized view is, in bytes, without waiting. relation: its oid. Result: what pg_total_relation_size() adds up; nulls when somebody has locked it or an index of it for himself, and where there is no such relation. Rights: none but the extension''s own.';
+REVOKE ALL ON FUNCTION tenancy.relation_size_read(oid) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION tenancy.tenant_stat_read(
     OUT tenant_id uuid, OUT selects bigint, OUT inserts bigint, OUT updates bigint,

@@ -184,10 +184,14 @@ GRANT SELECT ON tenancy.tenant_relation_storage TO tenancy_admin, tenancy_audito
 CREATE TABLE tenancy.shared_table_measurement (
     schema_name     name NOT NULL,
     relation_name   name NOT NULL,
-    measured_at     timestamptz NOT NULL,
-    CONSTRAINT shared_table_measurement_pkey PRIMARY KEY (schema_name, relation_name)
+    measured_at     timestamptz,
+    skipped_at      timestamptz,
+    CONSTRAINT shared_table_measurement_pkey PRIMARY KEY (schema_name, relation_name),
+    CONSTRAINT shared_table_measurement_at_check CHECK (measured_at IS NOT NULL OR skipped_at IS NOT NULL)
 );
 COMMENT ON TABLE tenancy.shared_table_measurement IS
 'When each shared table was sampled last: whose turn it is. Kept as long as the table is registered. Not dumped.';
+COMMENT ON COLUMN tenancy.shared_table_measurement.measured_at IS 'null when it never was';
+COMMENT ON COLUMN tenancy.shared_table_measurement.skipped_at IS 'when it was passed over last, as somebody had locked it or an index of it; null when it has been sampled since';
 REVOKE ALL ON tenancy.shared_table_measurement FROM PUBLIC;
 GRANT SELECT ON tenancy.shared_table_measurement TO tenancy_admin, tenancy_auditor;

@@ -4,8 +4,9 @@
  *
  * A sample of blocks of each table says which share of its bytes is whose; the sizes of the table,
  * its indexes and its TOAST are divided by these shares.  The tables sampled least recently come
- * first, until the time of a run is over; a tenant has the sum of its shares.  A table that
- * somebody has locked for himself is left to the next run.  The blocks are read directly, past
+ * first, until the time of a run is over; a tenant has the sum of its shares.  A table that somebody
+ * has locked for himself, or an index of it, is passed over, which is noted, and has its turn again in
+ * the next run.  The blocks are read directly, past
  * row security, by nobody's rights but ours, and nothing of them but sizes and tenant ids is
  * looked at.
  */
@@ -14,6 +15,7 @@
 #include "catalog/gate.h"
 #include "core/clock.h"
 #include "meter/meter.h"
+#include "meter/relation_size.h"
 
 #include "access/heapam.h"
 #include "access/table.h"
@@ -38,12 +40,6 @@ GATE_STATEMENT(shared_tables, "SELECT c.oid, n.nspname, c.relname FROM tenancy.t
 							  "  LEFT JOIN tenancy.shared_table_measurement m"
 							  "    ON m.schema_name = n.nspname AND m.relation_name = c.relname"
 							  " WHERE c.relkind = 'r' ORDER BY m.measured_at NULLS FIRST, c.oid");
-GATE_STATEMENT(shared_table_size,
-			   "SELECT pg_catalog.pg_table_size(c.oid), pg_catalog.pg_indexes_size(c.oid),"
-			   "       CASE WHEN c.reltoastrelid = 0 THEN 0"
-			   "            ELSE pg_catalog.pg_total_relation_size(c.reltoastrelid) END"
-			   "  FROM pg_catalog.pg_class c WHERE c.oid = $1",
-			   OIDOID);
 GATE_STATEMENT(
 	shared_table_keep,
 	"WITH gone AS ("
@@ -63,8 +59,15 @@ GATE_STATEMENT(
 	"           measured_at = excluded.measured_at)"
 	" INSERT INTO tenancy.shared_table_measurement (schema_name, relation_name, measured_at)"
 	" VALUES ($1, $2, $7)"
-	" ON CONFLICT (schema_name, relation_name) DO UPDATE SET measured_at = excluded.measured_at",
+	" ON CONFLICT (schema_name, relation_name) DO UPDATE"
+	"    SET measured_at = excluded.measured_at, skipped_at = NULL",
 	NAMEOID, NAMEOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID);
+GATE_STATEMENT(shared_table_skip,
+			   "INSERT INTO tenancy.shared_table_measurement (schema_name, relation_name, skipped_at)"
+			   " VALUES ($1, $2, $3)"
+			   " ON CONFLICT (schema_name, relation_name) DO UPDATE"
+			   "    SET skipped_at = excluded.skipped_at",
+			   NAMEOID, NAMEOID, TIMESTAMPTZOID);
 /* Tables that were dropped, renamed, or are not registered any more. */
 #define NOT_SHARED                                                                                 \
 	"NOT EXISTS (SELECT FROM tenancy.tenant_table t"                                               \
@@ -174,9 +177,9 @@ sample(Relation relation, HTAB *shares)
 
 /* The sizes of a table become shares. */
 static void
-keep_shares(Oid relid, const char *schema, const char *name, HTAB *shares, double total)
+keep_shares(const RelationSize *size, const char *schema, const char *name, HTAB *shares,
+			double total)
 {
-	GateRows *size = gate_run(&shared_table_size, EXPECT_AT_MOST_ONE, gate_oid(relid));
 	int64 count = hash_get_num_entries(shares);
 	pg_uuid_t *tenants = palloc(sizeof(pg_uuid_t) * Max(count, 1));
 	int64 *heap = palloc(sizeof(int64) * Max(count, 1));
@@ -186,17 +189,15 @@ keep_shares(Oid relid, const char *schema, const char *name, HTAB *shares, doubl
 	Share *share;
 	int n = 0;
 
-	if (size->count == 0 || row_is_null(size, 0, 0))
-		return;
 	hash_seq_init(&scan, shares);
 	while ((share = hash_seq_search(&scan)) != NULL)
 	{
 		double part = share->sampled / total;
 
 		tenants[n] = share->tenant;
-		heap[n] = (int64) (part * (row_int64(size, 0, 0) - row_int64(size, 0, 2)));
-		index[n] = (int64) (part * row_int64(size, 0, 1));
-		toast[n++] = (int64) (part * row_int64(size, 0, 2));
+		heap[n] = (int64) (part * size->heap);
+		index[n] = (int64) (part * size->index);
+		toast[n++] = (int64) (part * size->toast);
 	}
 	(void) gate_run(&shared_table_keep, EXPECT_ONE, gate_name(schema), gate_name(name),
 					gate_uuid_array(tenants, n), gate_int64_array(heap, n),
@@ -208,21 +209,29 @@ keep_shares(Oid relid, const char *schema, const char *name, HTAB *shares, doubl
 static void
 measure_table(Oid relid, const char *schema, const char *name)
 {
-	HTAB *shares;
-	Relation relation;
-	double total;
+	RelationSize size;
+	Relation relation = NULL;
 
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return;
-	relation = try_relation_open(relid, NoLock);
-	/* It was dropped meanwhile. */
-	if (relation == NULL)
-		return;
-	shares = make_shares();
-	total = sample(relation, shares);
-	relation_close(relation, NoLock);
-	keep_shares(relid, schema, name, shares, total);
-	hash_destroy(shares);
+	if (ConditionalLockRelationOid(relid, AccessShareLock))
+	{
+		relation = try_relation_open(relid, NoLock);
+		/* It was dropped meanwhile. */
+		if (relation == NULL)
+			return;
+	}
+	if (relation == NULL || !relation_size_of(relation, &size))
+		(void) gate_run(&shared_table_skip, EXPECT_ONE, gate_name(schema), gate_name(name),
+						gate_timestamptz(clock_now()));
+	else
+	{
+		HTAB *shares = make_shares();
+		double total = sample(relation, shares);
+
+		keep_shares(&size, schema, name, shares, total);
+		hash_destroy(shares);
+	}
+	if (relation != NULL)
+		relation_close(relation, NoLock);
 }
 
 int64

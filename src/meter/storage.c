@@ -3,9 +3,9 @@
  *		How much storage the tables of each tenant take.
  *
  * In rotation: the tenants measured least recently come first, a few in one statement, until the
- * time of a run is over; the next run goes on with those whose turn it is then.  A relation that is
- * dropped meanwhile has no size and is left out; one that somebody has locked for himself would
- *make the run wait, and keeps what was measured last.
+ * time of a run is over; the next run goes on with those whose turn it is then.  A relation that
+ * somebody has locked for himself would make the run wait: it keeps what was measured last, with the
+ * time of that, and so does one that is dropped meanwhile, until the next run.
  *
  * Lock rules.  Rows are written in the order of tenants, as flush.c does.
  */
@@ -45,27 +45,17 @@ GATE_STATEMENT(
 	"WITH turn AS ("
 	"    SELECT t.id FROM tenancy.tenant t WHERE t.id = ANY ($1) AND t.schema_name IS NOT NULL"
 	"       AND t.state IN ('active', 'suspended', 'deactivated')),"
-	" locked AS MATERIALIZED ("
-	"    SELECT coalesce(i.indrelid, l.relation) AS relation FROM pg_catalog.pg_locks l"
-	"      LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation"
-	"     WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'"
-	"       AND l.pid <> pg_catalog.pg_backend_pid()"
-	"       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
-	"                          WHERE d.datname = pg_catalog.current_database())),"
 	" sized AS MATERIALIZED ("
-	"    SELECT n.id, ns.nspname, c.relname, is_free,"
-	"           CASE WHEN is_free THEN pg_catalog.pg_table_size(c.oid) END AS table_bytes,"
-	"           CASE WHEN is_free THEN pg_catalog.pg_indexes_size(c.oid) END AS index_bytes,"
-	"           CASE WHEN NOT is_free THEN NULL WHEN c.reltoastrelid = 0 THEN 0"
-	"                ELSE pg_catalog.pg_total_relation_size(c.reltoastrelid) END AS toast_bytes"
+	"    SELECT n.id, ns.nspname, c.relname, z.heap_bytes, z.index_bytes, z.toast_bytes,"
+	"           z.heap_bytes IS NOT NULL AS is_free"
 	"      FROM turn n"
 	"      JOIN tenancy.tenant_schema s ON s.tenant_id = n.id"
 	"      JOIN pg_catalog.pg_namespace ns ON ns.nspname = s.schema_name"
 	"      JOIN pg_catalog.pg_class c ON c.relnamespace = ns.oid AND c.relkind IN ('r', 'm')"
-	"     CROSS JOIN LATERAL (SELECT c.oid NOT IN (SELECT l.relation FROM locked l) AS is_free) f),"
+	"     CROSS JOIN LATERAL tenancy.relation_size_read(c.oid) z),"
 	" known AS ("
 	"    SELECT z.id, z.nspname, z.relname,"
-	"           coalesce(z.table_bytes - z.toast_bytes, r.heap_bytes, 0) AS heap_bytes,"
+	"           coalesce(z.heap_bytes, r.heap_bytes, 0) AS heap_bytes,"
 	"           coalesce(z.index_bytes, r.index_bytes, 0) AS index_bytes,"
 	"           coalesce(z.toast_bytes, r.toast_bytes, 0) AS toast_bytes,"
 	"           CASE WHEN z.is_free THEN $2 ELSE coalesce(r.measured_at, '-infinity') END"
