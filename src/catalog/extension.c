@@ -95,11 +95,11 @@ extension_look(void)
 	return true;
 }
 
-void
+bool
 extension_hold(void)
 {
-	if (extension_is_ready())
-		(void) ConditionalLockDatabaseObject(ExtensionRelationId, self, 0, AccessShareLock);
+	return !extension_is_ready() ||
+		   ConditionalLockDatabaseObject(ExtensionRelationId, self, 0, AccessShareLock);
 }
 
 void

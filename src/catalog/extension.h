@@ -53,12 +53,12 @@ extension_is_ready(void)
 }
 
 /*
- * Keep it until this transaction ends, as a rule.  DROP EXTENSION takes one object after another,
- * and could meet a long transaction in the middle, each waiting for the other; but it begins with
- * the extension itself, which is held here.  Never waits, for others than the owner can hold it,
- * too.
+ * Keep it until this transaction ends.  DROP EXTENSION takes one object after another, and could meet
+ * a long transaction in the middle, each waiting for the other; but it begins with the extension
+ * itself, which is held here.  Never waits: false where somebody has it, who may be dropping it, but
+ * others than its owner can have it, too.  Whoever works then should wait for no lock long.
  */
-extern void extension_hold(void);
+extern bool extension_hold(void);
 
 /* Raise 55000 unless it is. */
 extern void extension_require(void);

@@ -326,6 +326,10 @@ check_definition(Node *statement, const pg_uuid_t *tenant)
 				refuse(statement, "VACUUM FULL would take the disk from other tenants.");
 			check_targets(statement, castNode(VacuumStmt, statement)->rels, tenant);
 			break;
+		case T_AlterObjectDependsStmt:
+			if (strcmp(strVal(castNode(AlterObjectDependsStmt, statement)->extname), "pg_tenancy") == 0)
+				refuse(statement, "It would lock the extension, which workers want to hold.");
+			break;
 		case T_LockStmt:
 			check_lock_mode(castNode(LockStmt, statement));
 			break;

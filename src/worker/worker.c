@@ -38,6 +38,9 @@
 
 #define LAUNCHER_RESTART_SECONDS 1
 
+/* While the extension may be dropped; less than the usual deadlock_timeout, so that it is we who give up. */
+#define LOCK_TIMEOUT_UNHELD "500ms"
+
 /* Settings that a database may have for its sessions, and that are not for us. */
 static const char *const own_settings[][2] = {
 	{"statement_timeout", "0"},
@@ -63,11 +66,14 @@ on_terminate(SIGNAL_ARGS)
 	SignalHandlerForShutdownRequest(postgres_signal_arg);
 }
 
-/* A request to cancel is for the job that runs, and must not hit what comes after. */
+/*
+ * A request to cancel is for the job that runs, and must not hit what comes after.  That a lock was
+ * waited for too long is a signal to oneself.
+ */
 static void
 on_cancel(SIGNAL_ARGS)
 {
-	if (is_interruptible)
+	if (is_interruptible || get_timeout_indicator(LOCK_TIMEOUT, false))
 		StatementCancelHandler(postgres_signal_arg);
 }
 
@@ -123,7 +129,9 @@ worker_start_transaction(const char *activity)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	extension_hold();
+	if (!extension_hold())
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_UNHELD, PGC_SUSET, PGC_S_OVERRIDE,
+								 GUC_ACTION_LOCAL, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, activity);
 }

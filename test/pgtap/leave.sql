@@ -87,7 +87,7 @@ SELECT throws_ok(statement, '42501', NULL, statement) FROM unnest(ARRAY[
     'CREATE PUBLICATION p', 'ALTER SYSTEM SET work_mem = ''1MB''', 'CHECKPOINT ', 'GRANT lv_app TO CURRENT_USER', 'REASSIGN OWNED BY CURRENT_USER TO lv_app',
     'GRANT SELECT ON note TO PUBLIC', 'GRANT SELECT ON note TO lv_app', 'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC',
     'CREATE SERVER s FOREIGN DATA WRAPPER f', 'SECURITY LABEL ON TABLE note IS ''x''', 'VACUUM FULL note', 'CLUSTER note', 'REINDEX SCHEMA portal',
-    'CREATE SUBSCRIPTION s CONNECTION ''x'' PUBLICATION p']) AS statement;
+    'CREATE SUBSCRIPTION s CONNECTION ''x'' PUBLICATION p', 'ALTER FUNCTION lower(text) DEPENDS ON EXTENSION pg_tenancy']) AS statement;
 SELECT lives_ok('SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace', 'the catalogs can be read');
 COMMIT;
 BEGIN;
