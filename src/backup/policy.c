@@ -32,7 +32,8 @@ GATE_STATEMENT(backup_policy_delete,
 			   UUIDOID);
 /* Missed times are skipped; a tenant whose last backup is still at work waits for it. */
 GATE_STATEMENT(backup_policy_due,
-			   "UPDATE tenancy.backup_policy AS p SET next_at = greatest(p.next_at + p.every, $1)"
+			   "UPDATE tenancy.backup_policy AS p SET next_at = p.every"
+			   "    + CASE WHEN p.next_at + p.every > $1 THEN p.next_at ELSE $1 END"
 			   " WHERE p.tenant_id IN ("
 			   "   SELECT d.tenant_id FROM tenancy.backup_policy d"
 			   "     JOIN tenancy.tenant t ON t.id = d.tenant_id"

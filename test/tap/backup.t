@@ -235,9 +235,10 @@ wait_for 60 "SELECT string_agg(state, ' ' ORDER BY requested_at) FROM tenancy.ba
 ok $? "a backup is made at once, and the one that is too many expires"
 is "$(ls "$tar" 2>/dev/null)" "" "its file is gone"
 like "$(sql "SELECT removed_at IS NOT NULL, expires_at IS NULL FROM tenancy.backup WHERE id = '$acme'")" 't\|t' "and the row says when"
-sql "UPDATE tenancy.backup SET expires_at = now() - interval '1 day' WHERE state = 'succeeded'; UPDATE tenancy.backup_policy SET next_at = now()" > /dev/null
+sql "UPDATE tenancy.backup SET expires_at = now() - interval '1 day' WHERE state = 'succeeded'; UPDATE tenancy.backup_policy SET next_at = now() - interval '5 days'" > /dev/null
 wait_for 60 "SELECT string_agg(state, ' ' ORDER BY requested_at) FROM tenancy.backup WHERE tenant_id = 'acme'::regtenant" "expired expired succeeded"
 ok $? "the last one is kept, however old"
+is "$(sql "SELECT next_at - now() BETWEEN interval '23 hours' AND interval '1 day' FROM tenancy.backup_policy")" t "for all times that were missed one backup is made, and the next in its time"
 like "$(sql "SELECT backup_remove('$acme')")" 55000 "what is gone is not removed again"
 sql "SELECT backup_remove('$evil')" > /dev/null
 wait_for 40 "SELECT state FROM tenancy.backup WHERE id = '$evil'" expired
