@@ -306,7 +306,7 @@ charge_advance(Batch *batch)
 		Span next = {contract->closes_at, contract->next_end, contract->next_full_start,
 					 contract->next_end};
 
-		if (contract->expires)
+		if (contract->expires || contract->is_over)
 			continue;
 		if (subscription->has_advance)
 		{

@@ -6,7 +6,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
-'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, or of items that are to be billed once. tenant: slug or id. period: the period expected, or null; a void invoice of the period is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, no subscription, or an item of the void invoice is on another; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, of items that are to be billed once, or of usage that came late for a subscription that has ended. tenant: slug or id. period: the period expected, or null; a void invoice of the period is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, no subscription, or an item of the void invoice is on another; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
 
@@ -163,7 +163,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tenancy_billing_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.billing_run(timestamptz) IS
-'Invoices and finalizes every period of every subscription that has ended by then; a second run adds nothing, drafts that were there before stay drafts, and a period whose invoice is void is not billed again. at: the moment to bill up to. Result: one row: invoices, their lines, tenants that failed, which tenancy.billing_failure tells about and which do not stop the others, and the totals by currency. Errors: 42501 within a tenant context; 40001 under snapshot isolation, as ever. Rights: tenancy_admin.';
+'Invoices and finalizes every period of every subscription that has ended by then; then, on invoices of purpose late, usage that became known after subscriptions had ended; a second run adds nothing, drafts that were there before stay drafts, and a period whose invoice is void is not billed again. at: the moment to bill up to. Result: one row: invoices, their lines, tenants that failed, which tenancy.billing_failure tells about and which do not stop the others, and the totals by currency. Errors: 42501 within a tenant context; 40001 under snapshot isolation, as ever. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.billing_run(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.billing_run(timestamptz) TO tenancy_admin;
 

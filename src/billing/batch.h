@@ -76,6 +76,7 @@ typedef struct Payer
 	char *tax_category; /* where it is free */
 	char *exemption_reason;
 	bool consolidates;
+	bool is_purged; /* its usage is gone, or is about to go */
 	GivenCoupon *coupons;
 	int coupon_count;
 	PendingItem *items;
@@ -117,6 +118,7 @@ typedef struct Contract
 	bool closes;            /* the open period ends with this bill */
 	bool ends;              /* and the subscription does */
 	bool expires;           /* it was never paid for: it ends, and its invoice is void */
+	bool is_over;           /* it has ended and been billed: only late usage is looked for */
 	TimestampTz full_start; /* the whole period that the open one is part of */
 	TimestampTz full_end;
 	/* What follows. */
@@ -228,13 +230,14 @@ typedef struct Batch
 	TimestampTz usage_cutoff;
 } Batch;
 
-/* What a batch is to be: which tenants, or only one subscription. */
+/* What a batch is to be: which tenants, or only one subscription; what is due, or what is over. */
 typedef struct BatchRequest
 {
 	NullableDatum tenants;         /* uuid[], ascending */
 	const pg_uuid_t *subscription; /* NULL for all of the tenants */
 	TimestampTz at;
 	bool skips_locked;
+	bool is_over; /* those that have ended and may have usage that came late */
 } BatchRequest;
 
 /* Lock what is due of the tenants by "at", and read all that bills are made from. */

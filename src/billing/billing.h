@@ -30,6 +30,17 @@
 	"(" v ".state <> 'void'"                                                                       \
 	" OR NOT EXISTS (SELECT FROM tenancy.invoice r WHERE r.replaces = " v ".id))"
 
+/*
+ * Has a subscription ended by "at" and may there be usage that its invoices missed?  Some was noted
+ * since its last bill, or that was made so soon that what it missed is not noted: see
+ * tenancy.usage_late.
+ */
+#define MAY_HAVE_LATE_USAGE(s, at)                                                                 \
+	"(" s ".state = 'ended' AND least(" s ".period_end, " s ".ends_at) <= " at " AND (" s          \
+	".usage_cutoff < least(" s ".period_end, " s ".ends_at) + interval '10 minutes'"               \
+	"      OR EXISTS (SELECT FROM tenancy.usage_late l WHERE l.tenant_id = " s ".tenant_id"        \
+	"                    AND l.noted_at >= " s ".usage_cutoff)))"
+
 typedef struct BillingTotal
 {
 	char *code; /* of the currency */

@@ -50,8 +50,11 @@ batch_bill(Batch *batch, Contract *contract)
 				!bill->stays_draft && contract->pause_mode == NULL &&
 				strcmp(bill->currency, subscription->currency) == 0)
 			{
-				bill->period_start = Min(bill->period_start, subscription->period_start);
-				bill->period_end = Max(bill->period_end, contract->closes_at);
+				if (!contract->is_over)
+				{
+					bill->period_start = Min(bill->period_start, subscription->period_start);
+					bill->period_end = Max(bill->period_end, contract->closes_at);
+				}
 				return bill;
 			}
 		}
@@ -59,7 +62,7 @@ batch_bill(Batch *batch, Contract *contract)
 	bill = bill_begin(batch, contract->payer,
 					  consolidates && contract->pause_mode == NULL ? NULL : contract,
 					  subscription->currency);
-	bill->purpose = contract->closes ? "cycle" : "change";
+	bill->purpose = contract->is_over ? "late" : contract->closes ? "cycle" : "change";
 	bill->period_start = subscription->period_start;
 	bill->period_end = contract->closes_at;
 	if (contract->pause_mode != NULL)

@@ -44,7 +44,7 @@ GATE_STATEMENT(subscription_next,
 GATE_STATEMENT(invoice_void_of_period,
 			   "SELECT i.id FROM tenancy.invoice i"
 			   " WHERE i.tenant_id = $1 AND i.period_start = $2 AND i.period_end = $3"
-			   "   AND i.purpose IN ('change', 'cycle') AND i.state = 'void'"
+			   "   AND i.purpose IN ('change', 'cycle', 'late') AND i.state = 'void'"
 			   "   AND " INVOICE_STANDS("i") " ORDER BY i.purpose = 'cycle' DESC, i.id LIMIT 1",
 			   UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 /* The same lines once more; what has changed since comes as late usage. */
@@ -205,16 +205,32 @@ find_period(const pg_uuid_t *tenant, TimestampTz starts, TimestampTz ends)
 	return rows->count == 1 ? row_uuid(rows, 0, 0) : NULL;
 }
 
+/* The first draft of a batch; NULL where there is nothing to bill. */
+static const pg_uuid_t *
+draft(const BatchRequest *request)
+{
+	Batch *batch = billing_batch(request, WRITE_DRAFTS, true);
+	ListCell *cell;
+
+	foreach (cell, batch->bills)
+	{
+		const Bill *bill = lfirst(cell);
+
+		if (!bill->is_skipped)
+			return &bill->id;
+	}
+	return NULL;
+}
+
 /* invoice_generate(tenant regtenant, period tstzrange) → tenancy.invoice */
 TENANCY_FUNCTION(invoice_generate)
 {
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
 	BatchRequest request = {.at = clock_now()};
 	GateRows *next;
-	Batch *batch;
+	const pg_uuid_t *drafted;
 	TimestampTz starts = 0;
 	TimestampTz ends = 0;
-	ListCell *cell;
 
 	context_require_none("billing");
 	(void) registry_get(tenant);
@@ -240,15 +256,19 @@ TENANCY_FUNCTION(invoice_generate)
 				errdetail("That is from %s to %s.",
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 1))),
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 2)))));
-	/* One invoice, of one period; without one that is due, what waits to be billed once. */
-	batch = billing_batch(&request, WRITE_DRAFTS, true);
-	foreach (cell, batch->bills)
+	/*
+	 * One invoice, of one period; without one that is due, what waits to be billed once, and then
+	 * what came late for what has ended.
+	 */
+	drafted = draft(&request);
+	if (drafted == NULL)
 	{
-		const Bill *bill = lfirst(cell);
-
-		if (!bill->is_skipped)
-			PG_RETURN_DATUM(invoice_row(&bill->id));
+		request.subscription = NULL;
+		request.is_over = true;
+		drafted = draft(&request);
 	}
+	if (drafted != NULL)
+		PG_RETURN_DATUM(invoice_row(drafted));
 	if (next->count == 0)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("tenant \"%s\" has no subscription", registry_slug(tenant)));
@@ -261,32 +281,38 @@ typedef struct Preview
 {
 	const pg_uuid_t *tenant;
 	BatchRequest request;
-	Jsonb **documents;
-	int count;
+	List *documents; /* of Jsonb * */
 } Preview;
+
+static void
+preview_batch(Preview *preview, bool alone)
+{
+	Batch *batch = billing_batch(&preview->request, WRITE_FINAL, alone);
+	ListCell *cell;
+
+	foreach (cell, batch->bills)
+	{
+		const Bill *bill = lfirst(cell);
+
+		if (!bill->is_skipped)
+			preview->documents = lappend(
+				preview->documents,
+				row_jsonb(gate_run(&invoice_as_document, EXPECT_ONE, gate_uuid(&bill->id)), 0, 0));
+	}
+}
 
 static void
 preview(void *argument)
 {
 	Preview *preview = argument;
 	GateRows *next;
-	Batch *batch;
-	ListCell *cell;
 
 	/* As a run does, or invoice_generate() where no period is due. */
 	subscriptions_resume_due(preview->tenant, preview->request.at);
 	next = gate_run(&subscription_next, EXPECT_AT_MOST_ONE, gate_uuid(preview->tenant));
-	batch = billing_batch(&preview->request, WRITE_FINAL,
-						  next->count == 0 || row_timestamptz(next, 0, 3) > preview->request.at);
-	preview->documents = palloc(sizeof(Jsonb *) * Max(list_length(batch->bills), 1));
-	foreach (cell, batch->bills)
-	{
-		const Bill *bill = lfirst(cell);
-
-		if (!bill->is_skipped)
-			preview->documents[preview->count++] =
-				row_jsonb(gate_run(&invoice_as_document, EXPECT_ONE, gate_uuid(&bill->id)), 0, 0);
-	}
+	preview_batch(preview, next->count == 0 || row_timestamptz(next, 0, 3) > preview->request.at);
+	preview->request.is_over = true;
+	preview_batch(preview, false);
 }
 
 /* invoice_preview(tenant regtenant, at timestamptz) → jsonb */
@@ -296,6 +322,7 @@ TENANCY_FUNCTION(invoice_preview)
 	Preview previewed = {.tenant = tenant, .request = {.tenants = gate_uuid_array(tenant, 1)}};
 	JsonbParseState *state = NULL;
 	ErrorData *error;
+	ListCell *cell;
 
 	context_require_none("billing");
 	(void) registry_get(tenant);
@@ -311,11 +338,11 @@ TENANCY_FUNCTION(invoice_preview)
 	if (error != NULL)
 		ReThrowError(error);
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < previewed.count; i++)
+	foreach (cell, previewed.documents)
 	{
 		JsonbValue value;
 
-		JsonbToJsonbValue(previewed.documents[i], &value);
+		JsonbToJsonbValue(lfirst(cell), &value);
 		pushJsonbValue(&state, WJB_ELEM, &value);
 	}
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));

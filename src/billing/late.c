@@ -3,8 +3,9 @@
  *		Usage that came after the invoice of its period.
  *
  * An invoice never changes.  What its period would cost with all that is known now, less what
- * was billed for it, goes on the next invoice as a line of the original period: charge by charge, and
- * then what the minimum of the whole plan comes to with that.
+ * was billed for it, goes on the next invoice as a line of the original period: charge by charge,
+ * and then what the minimum of the whole plan comes to with that.  A subscription that has ended
+ * gets an invoice of its own for it.
  *
  * Which periods to look at: those of invoices whose usage was read before an event of theirs was
  * visible.  An invoice keeps the start of the oldest transaction that ran when its usage was
@@ -149,6 +150,13 @@ typedef struct LateCharge
 	ChargeUsage usage;
 } LateCharge;
 
+/* Until when its periods have been billed; what is later is not late. */
+static TimestampTz
+billed_until(const Contract *contract)
+{
+	return contract->is_over ? contract->closes_at : contract->subscription.period_start;
+}
+
 /* The period that a time lies in, by the anchor, where no invoice tells. */
 static void
 find_period(LatePeriod *period, TimestampTz at)
@@ -166,7 +174,7 @@ find_period(LatePeriod *period, TimestampTz at)
 	period->start = period_boundary(subscription->anchor, number, subscription->period,
 									subscription->time_zone);
 	period->start = Max(period->start, Max(subscription->starts_at, subscription->trial_ends_at));
-	period->end = Min(period->end, subscription->period_start);
+	period->end = Min(period->end, billed_until(period->contract));
 }
 
 /* As a first period may begin within a whole one; one of another length is whole by itself. */
@@ -217,9 +225,9 @@ list_recent(Batch *batch, List *periods, Contract *contract)
 	const Subscription *subscription = &contract->subscription;
 	LatePeriod recent = {.contract = contract};
 
-	if (contract->usage_cutoff >= subscription->period_start + SOON)
+	if (contract->usage_cutoff >= billed_until(contract) + SOON)
 		return periods;
-	find_period(&recent, subscription->period_start - 1);
+	find_period(&recent, billed_until(contract) - 1);
 	for (int i = 0; i < contract->item_count; i++)
 	{
 		const SubscriptionItem *item = &contract->items[i];
@@ -265,13 +273,14 @@ list_periods(Batch *batch)
 		Contract *contract = &batch->contracts[i];
 
 		/* What has not been billed for anything cannot have been billed too early. */
-		if (!contract->closes || contract->usage_cutoff == DT_NOEND)
+		if ((!contract->closes && !contract->is_over) || contract->usage_cutoff == DT_NOEND ||
+			contract->payer->is_purged)
 			continue;
 		asked[asked_count++] = contract;
 		column_add(&tenants, gate_uuid(&contract->subscription.tenant));
 		column_add(&subscriptions, gate_uuid(&contract->subscription.id));
 		column_add(&cutoffs, gate_timestamptz(contract->usage_cutoff));
-		column_add(&befores, gate_timestamptz(contract->subscription.period_start));
+		column_add(&befores, gate_timestamptz(billed_until(contract)));
 	}
 	if (asked_count == 0)
 		return NIL;
@@ -402,19 +411,33 @@ within(Numeric amount, const LateStretch *stretch, Numeric maximum, Numeric bill
 	return numeric_compare(amount, room) > 0 ? room : amount;
 }
 
+/* An invoice of late usage alone is of the time that its lines are of. */
+static void
+cover(Bill *bill, const LateStretch *stretch)
+{
+	bool is_first = bill->lines == NIL;
+
+	bill->period_start = is_first ? stretch->from : Min(bill->period_start, stretch->from);
+	bill->period_end = is_first ? stretch->to : Max(bill->period_end, stretch->to);
+}
+
 static BillLine *
 add_line(Batch *batch, LateStretch *stretch, const RatedLine *rated, Numeric amount)
 {
 	Contract *contract = stretch->contract;
 	BillLine *line =
 		bill_line_rated(batch, contract, &stretch->item, stretch->priced, rated, "late");
+	Bill *bill;
 
 	line->amount = money_round(amount, stretch->priced->pricing->exponent);
 	line->exact = line->amount;
 	line->period_start = stretch->from;
 	line->period_end = stretch->to;
 	stretch->amount = numeric_plus(stretch->amount, line->amount);
-	bill_add(batch_bill(batch, contract), line);
+	bill = batch_bill(batch, contract);
+	if (contract->is_over)
+		cover(bill, stretch);
+	bill_add(bill, line);
 	return line;
 }
 
@@ -508,8 +531,7 @@ ask_billed(Column *columns, const LateStretch *stretch, const char *charge)
 void
 charge_late(Batch *batch)
 {
-	static const Oid types[] = {UUIDOID, UUIDOID,        UUIDOID,
-								TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const Oid types[] = {UUIDOID, UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	List *periods = list_periods(batch);
 	List *stretches = NIL;
 	LateCharge *charges;

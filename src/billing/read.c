@@ -19,23 +19,28 @@
 #include "utils/timestamp.h"
 
 /* A join: a comparison with ANY of a parameter would look through the list for every row. */
-#define CONTRACT_COLUMNS                                                                           \
+#define CONTRACT_COLUMNS(which)                                                                    \
 	"SELECT s.id, s.tenant_id, s.plan, s.price_version, s.family, s.currency, s.billing_period,"   \
 	"       s.state, s.time_zone, s.starts_at, s.anchor, coalesce(s.trial_ends_at, '-infinity'),"  \
-	"       s.period_number, s.period_start, s.period_end, s.bills_at, s.has_advance,"             \
+	"       s.period_number, s.period_start, s.period_end, coalesce(s.bills_at, 'infinity'),"      \
+	"       s.has_advance,"                                                                        \
 	"       coalesce(s.ends_at, 'infinity'), s.pause_mode, s.usage_cutoff"                         \
 	"  FROM unnest($1) AS t(id) JOIN tenancy.subscription s ON s.tenant_id = t.id"                 \
-	" WHERE s.bills_at <= $2 AND ($3 IS NULL OR s.id = $3)"                                        \
+	" WHERE " which " AND ($3 IS NULL OR s.id = $3)"                                               \
 	" ORDER BY s.tenant_id, s.id FOR UPDATE OF s"
-GATE_STATEMENT(batch_contracts, CONTRACT_COLUMNS, UUIDARRAYOID, TIMESTAMPTZOID, UUIDOID);
-GATE_STATEMENT(batch_contracts_free, CONTRACT_COLUMNS " SKIP LOCKED", UUIDARRAYOID, TIMESTAMPTZOID,
+GATE_STATEMENT(batch_contracts, CONTRACT_COLUMNS("s.bills_at <= $2"), UUIDARRAYOID, TIMESTAMPTZOID,
 			   UUIDOID);
+GATE_STATEMENT(batch_contracts_free, CONTRACT_COLUMNS("s.bills_at <= $2") " SKIP LOCKED",
+			   UUIDARRAYOID, TIMESTAMPTZOID, UUIDOID);
+GATE_STATEMENT(batch_contracts_over, CONTRACT_COLUMNS(MAY_HAVE_LATE_USAGE("s", "$2")), UUIDARRAYOID,
+			   TIMESTAMPTZOID, UUIDOID);
 GATE_STATEMENT(batch_payers,
 			   "SELECT t.id, e.id, e.invoice_series, e.number_width, e.tax_rounding = 'invoice',"
 			   "       e.zero_invoices = 'skip',"
 			   "       coalesce(a.payment_terms_days, e.payment_terms_days),"
 			   "       coalesce(a.tax_rates, e.tax_rates), coalesce(a.tax_treatment, 'taxed'),"
-			   "       a.exemption_reason, coalesce(a.consolidates, false)"
+			   "       a.exemption_reason, coalesce(a.consolidates, false),"
+			   "       t.state IN ('purging', 'purged')"
 			   "  FROM tenancy.tenant t"
 			   "  LEFT JOIN tenancy.billing_account a ON a.tenant_id = t.id"
 			   "  JOIN tenancy.legal_entity e ON e.id = coalesce(a.legal_entity, 'default')"
@@ -118,9 +123,11 @@ compare_ids(const pg_uuid_t *a, const pg_uuid_t *b)
 static void
 read_contracts(Batch *batch, const BatchRequest *request)
 {
-	GateRows *rows =
-		gate_run(request->skips_locked ? &batch_contracts_free : &batch_contracts, EXPECT_ANY,
-				 request->tenants, gate_timestamptz(request->at), gate_uuid(request->subscription));
+	GateStatement *statement = request->is_over        ? &batch_contracts_over
+							   : request->skips_locked ? &batch_contracts_free
+													   : &batch_contracts;
+	GateRows *rows = gate_run(statement, EXPECT_ANY, request->tenants,
+							  gate_timestamptz(request->at), gate_uuid(request->subscription));
 
 	batch->contracts = palloc0(sizeof(Contract) * Max(rows->count, 1));
 	batch->contract_count = rows->count;
@@ -153,7 +160,8 @@ read_contracts(Batch *batch, const BatchRequest *request)
 		contract->state = subscription->state;
 		contract->has_advance = subscription->has_advance;
 		contract->closes_at = Min(subscription->period_end, subscription->ends_at);
-		contract->closes = subscription->bills_at >= contract->closes_at;
+		contract->is_over = request->is_over;
+		contract->closes = !contract->is_over && subscription->bills_at >= contract->closes_at;
 		contract->ends = contract->closes && subscription->ends_at <= subscription->period_end;
 	}
 }
@@ -183,6 +191,7 @@ read_payers(Batch *batch, NullableDatum tenants)
 		payer->tax_category = strcmp(treatment, "reverse_charge") == 0 ? "AE" : "E";
 		payer->exemption_reason = row_is_null(rows, i, 9) ? NULL : row_text(rows, i, 9);
 		payer->consolidates = row_bool(rows, i, 10);
+		payer->is_purged = row_bool(rows, i, 11);
 	}
 }
 
@@ -430,6 +439,11 @@ contract_plan_ahead(Batch *batch, Contract *contract)
 		contract->state = subscription->trial_ends_at > subscription->starts_at
 							  ? subscription_after(subscription, "start trial")
 							  : subscription_after(subscription, "start");
+	if (contract->is_over)
+	{
+		contract->ends = true;
+		return;
+	}
 	/* The first invoice is there and has not been paid in time. */
 	contract->expires =
 		strcmp(subscription->state, "incomplete") == 0 && contract->billed_count > 0;

@@ -42,12 +42,15 @@
  */
 #define READ_SIZE (20 * BATCH_SIZE)
 
-GATE_STATEMENT(billing_due,
-			   "SELECT DISTINCT s.tenant_id FROM tenancy.subscription s"
-			   " WHERE s.bills_at <= $1 AND s.tenant_id > $2"
-			   "   AND (pg_catalog.uuid_hash(s.tenant_id) & 2147483647) % $5 = $4"
-			   " ORDER BY s.tenant_id LIMIT $3",
-			   TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID, INT4OID);
+#define DUE(which)                                                                                 \
+	"SELECT DISTINCT s.tenant_id FROM tenancy.subscription s"                                      \
+	" WHERE " which " AND s.tenant_id > $2"                                                        \
+	"   AND (pg_catalog.uuid_hash(s.tenant_id) & 2147483647) % $5 = $4"                            \
+	" ORDER BY s.tenant_id LIMIT $3"
+GATE_STATEMENT(billing_due, DUE("s.bills_at <= $1"), TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
+			   INT4OID);
+GATE_STATEMENT(billing_late, DUE(MAY_HAVE_LATE_USAGE("s", "$1")), TIMESTAMPTZOID, UUIDOID, INT4OID,
+			   INT4OID, INT4OID);
 GATE_STATEMENT(billing_failure_insert,
 			   "INSERT INTO tenancy.billing_failure (id, tenant_id, failed_at, sqlstate, error)"
 			   " VALUES ($1, $2, $3, $4, $5)",
@@ -151,11 +154,22 @@ stops_the_run(const ErrorData *error)
 		   error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
+/* Which tenants a run is about, and how much of them. */
+typedef struct Share
+{
+	TimestampTz at;
+	int part; /* of the tenants, by the hash of their ids */
+	int parts;
+	int most_batches; /* 0 for all there are */
+	int batches;      /* done */
+	bool is_over;     /* what has ended and may have usage that came late, not what is due */
+} Share;
+
 typedef struct Try
 {
 	const pg_uuid_t *ids;
 	int count;
-	TimestampTz at;
+	const Share *share;
 	BillingResult done;
 } Try;
 
@@ -170,7 +184,7 @@ bill(void *argument)
 
 	for (int i = 0; i < try->count; i += BATCH_SIZE)
 	{
-		BatchRequest request = {.at = try->at};
+		BatchRequest request = {.at = try->share->at, .is_over = try->share->is_over};
 
 		CHECK_FOR_INTERRUPTS();
 		request.tenants = gate_uuid_array(try->ids + i, Min(BATCH_SIZE, try->count - i));
@@ -183,9 +197,9 @@ bill(void *argument)
 
 /* NULL when they were billed, else the error with everything that was done undone. */
 static ErrorData *
-try_billing(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
+try_billing(const pg_uuid_t *ids, int count, const Share *share, BillingResult *result)
 {
-	Try try = {.ids = ids, .count = count, .at = at, .done.context = CurrentMemoryContext};
+	Try try = {.ids = ids, .count = count, .share = share, .done.context = CurrentMemoryContext};
 	ErrorData *error = attempt("billing", bill, &try);
 
 	if (error == NULL)
@@ -197,9 +211,9 @@ try_billing(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *resu
 
 /* Bill what can be billed of them; the others are recorded and added to result->failed_ids. */
 static void
-bill_or_divide(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *result)
+bill_or_divide(const pg_uuid_t *ids, int count, const Share *share, BillingResult *result)
 {
-	ErrorData *error = try_billing(ids, count, at, result);
+	ErrorData *error = try_billing(ids, count, share, result);
 	int step = count > BATCH_SIZE ? BATCH_SIZE : (count + 1) / 2;
 
 	if (error == NULL)
@@ -207,7 +221,7 @@ bill_or_divide(const pg_uuid_t *ids, int count, TimestampTz at, BillingResult *r
 	if (count > 1)
 	{
 		for (int i = 0; i < count; i += step)
-			bill_or_divide(ids + i, Min(step, count - i), at, result);
+			bill_or_divide(ids + i, Min(step, count - i), share, result);
 		return;
 	}
 	record_failure(ids, error);
@@ -233,16 +247,6 @@ without_failed(pg_uuid_t *ids, int count, const BillingResult *result)
 	return left;
 }
 
-/* Which tenants a run is about, and how much of them. */
-typedef struct Share
-{
-	TimestampTz at;
-	int part; /* of the tenants, by the hash of their ids */
-	int parts;
-	int most_batches; /* 0 for all there are */
-	int batches;      /* done */
-} Share;
-
 static const Share whole = {.parts = 1};
 
 static bool
@@ -264,8 +268,9 @@ bill_round(Share *share, BillingResult *result)
 	while (!is_used_up(share))
 	{
 		GateRows *due =
-			gate_run(&billing_due, EXPECT_ANY, gate_timestamptz(share->at), gate_uuid(&last),
-					 gate_int32(READ_SIZE), gate_int32(share->part), gate_int32(share->parts));
+			gate_run(share->is_over ? &billing_late : &billing_due, EXPECT_ANY,
+					 gate_timestamptz(share->at), gate_uuid(&last), gate_int32(READ_SIZE),
+					 gate_int32(share->part), gate_int32(share->parts));
 		pg_uuid_t *ids = ids_of(due);
 		int count;
 
@@ -275,7 +280,7 @@ bill_round(Share *share, BillingResult *result)
 		count = without_failed(ids, due->count, result);
 		if (share->most_batches > 0)
 			count = Min(count, BATCH_SIZE * (share->most_batches - share->batches));
-		bill_or_divide(ids, count, share->at, result);
+		bill_or_divide(ids, count, share, result);
 		share->batches += (count + BATCH_SIZE - 1) / BATCH_SIZE;
 		MemoryContextReset(read_context);
 	}
@@ -284,16 +289,25 @@ bill_round(Share *share, BillingResult *result)
 	return result->subscriptions > before;
 }
 
-/* Who is several periods behind is billed one a round. */
+/*
+ * Who is several periods behind is billed one a round.  Then what has ended is looked at, once: it
+ * may be asked for again as long as an old transaction runs, whatever was found.
+ */
 static BillingResult
 bill_share(Share *share)
 {
 	BillingResult result = {.context = CurrentMemoryContext};
+	Share over = *share;
 
 	result.failed_ids = palloc(sizeof(pg_uuid_t));
 	subscriptions_resume_due(NULL, share->at);
 	while (bill_round(share, &result) && !is_used_up(share))
 		;
+	if (is_used_up(share))
+		return result;
+	over.is_over = true;
+	over.most_batches = 0;
+	(void) bill_round(&over, &result);
 	return result;
 }
 

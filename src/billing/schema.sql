@@ -40,7 +40,7 @@ CREATE TABLE tenancy.invoice (
     CONSTRAINT invoice_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES tenancy.tenant (id),
     CONSTRAINT invoice_legal_entity_fkey FOREIGN KEY (legal_entity) REFERENCES tenancy.legal_entity (id),
     CONSTRAINT invoice_subscription_fkey FOREIGN KEY (subscription_id) REFERENCES tenancy.subscription (id),
-    CONSTRAINT invoice_purpose_check CHECK (purpose IN ('change', 'cycle', 'manual')),
+    CONSTRAINT invoice_purpose_check CHECK (purpose IN ('change', 'cycle', 'late', 'manual')),
     CONSTRAINT invoice_state_check CHECK (state IN ('draft', 'open', 'paid', 'void', 'uncollectible')),
     CONSTRAINT invoice_period_check CHECK (period_start <= period_end),
     CONSTRAINT invoice_total_check CHECK (total = subtotal - discount + tax),
@@ -49,7 +49,7 @@ CREATE TABLE tenancy.invoice (
 COMMENT ON TABLE tenancy.invoice IS
 'What was billed. From finalization on nobody can change more than its state and what was paid. Kept for ever.';
 COMMENT ON COLUMN tenancy.invoice.subscription_id IS 'null for an invoice of several subscriptions, or of none';
-COMMENT ON COLUMN tenancy.invoice.purpose IS 'cycle: a period has ended; change: what a change within a period costs, or what is due at its start; manual: neither';
+COMMENT ON COLUMN tenancy.invoice.purpose IS 'cycle: a period has ended; change: what a change within a period costs, or what is due at its start; late: usage that became known after a subscription had ended; manual: none of these';
 COMMENT ON COLUMN tenancy.invoice.period_number IS 'of the subscription; 0 begins at its anchor';
 COMMENT ON COLUMN tenancy.invoice.number IS 'given on finalization, without gaps in each series';
 COMMENT ON COLUMN tenancy.invoice.subtotal IS 'the sum of the amounts of the lines';

@@ -5,7 +5,7 @@
  * All since the start of a period that is open; and of a period that is billed those of the hours
  * that it, or an item within it, began or ended in the middle of: usage that comes late is priced
  * by all usage between these times (late.c).  A level that is prorated is known by all of its
- * changes.
+ * changes, also after the subscription has ended.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 #include "usage/prune.h"
 
 GATE_STATEMENT(need_subscriptions,
-			   "SELECT s.tenant_id, s.state = 'ended',"
+			   "SELECT s.tenant_id,"
 			   "       CASE WHEN EXISTS ("
 			   "           SELECT FROM tenancy.subscription_item i"
 			   "             JOIN tenancy.plan_price p ON p.plan = i.plan"
@@ -24,7 +24,8 @@ GATE_STATEMENT(need_subscriptions,
 			   "                coalesce(p.pricing -> 'charges', '[]')) AS c (charge)"
 			   "            WHERE i.subscription_id = s.id AND c.charge ? 'metric'"
 			   "              AND (c.charge ->> 'prorate')::boolean)"
-			   "       THEN '-infinity' ELSE s.period_start END, s.starts_at, s.anchor,"
+			   "       THEN '-infinity' WHEN s.state <> 'ended' THEN s.period_start END,"
+			   "       s.starts_at, s.anchor,"
 			   "       s.period_number, s.billing_period, s.time_zone"
 			   "  FROM tenancy.subscription s WHERE s.tenant_id = ANY ($1)",
 			   UUIDARRAYOID);
@@ -58,12 +59,12 @@ add_cut(UsageNeeds *needs, const pg_uuid_t *tenant, TimestampTz at)
 static void
 add_boundaries(UsageNeeds *needs, const GateRows *rows, int64 row)
 {
-	BillingPeriod period = billing_period(row_text(rows, row, 6));
-	TimestampTz anchor = row_timestamptz(rows, row, 4);
-	const char *zone = row_text(rows, row, 7);
-	int32 last = row_int32(rows, row, 5);
+	BillingPeriod period = billing_period(row_text(rows, row, 5));
+	TimestampTz anchor = row_timestamptz(rows, row, 3);
+	const char *zone = row_text(rows, row, 6);
+	int32 last = row_int32(rows, row, 4);
 
-	for (int32 n = period_number_at(anchor, row_timestamptz(rows, row, 3), period, zone); n <= last;
+	for (int32 n = period_number_at(anchor, row_timestamptz(rows, row, 2), period, zone); n <= last;
 		 n++)
 	{
 		TimestampTz at = period_boundary(anchor, n, period, zone);
@@ -80,10 +81,10 @@ billing_list_usage_needs(NullableDatum tenants, UsageNeeds *needs)
 
 	for (int64 i = 0; i < rows->count; i++)
 	{
-		if (!row_bool(rows, i, 1))
+		if (!row_is_null(rows, i, 1))
 		{
 			column_add(&needs->open_tenants, gate_uuid(row_uuid(rows, i, 0)));
-			column_add(&needs->open_since, gate_timestamptz(row_timestamptz(rows, i, 2)));
+			column_add(&needs->open_since, gate_timestamptz(row_timestamptz(rows, i, 1)));
 		}
 		add_boundaries(needs, rows, i);
 	}

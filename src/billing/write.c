@@ -116,9 +116,9 @@ GATE_STATEMENT(
 GATE_STATEMENT(
 	subscription_pause_over,
 	"UPDATE tenancy.subscription SET pause_mode = NULL, paused_at = NULL, resumes_at = NULL,"
-	"       state = 'ended', bills_at = NULL"
+	"       state = 'ended', bills_at = NULL, usage_cutoff = $2"
 	" WHERE id = $1",
-	UUIDOID);
+	UUIDOID, TIMESTAMPTZOID);
 
 GATE_STATEMENT(invoices_unpaid,
 			   "SELECT i.id FROM tenancy.invoice i"
@@ -507,7 +507,8 @@ move_on(Batch *batch)
 
 		if (contract->ends && contract->pause_mode != NULL)
 		{
-			gate_run(&subscription_pause_over, EXPECT_ONE, gate_uuid(&subscription->id));
+			gate_run(&subscription_pause_over, EXPECT_ONE, gate_uuid(&subscription->id),
+					 gate_timestamptz(batch->usage_cutoff));
 			continue;
 		}
 		put(&table, gate_uuid(&subscription->id));
@@ -523,7 +524,8 @@ move_on(Batch *batch)
 		put(&table, contract->ends ? gate_null() : gate_timestamptz(next_look(contract)));
 		put(&table, gate_bool(contract->has_advance));
 		put(&table,
-			gate_timestamptz(contract->closes ? batch->usage_cutoff : contract->usage_cutoff));
+			gate_timestamptz(contract->closes || contract->is_over ? batch->usage_cutoff
+																   : contract->usage_cutoff));
 		if (goes_on && strcmp(contract->next_plan->plan, subscription->plan) != 0)
 			subscription_follow_plan(&subscription->tenant, contract->next_plan->plan);
 	}

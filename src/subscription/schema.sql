@@ -178,6 +178,7 @@ COMMENT ON COLUMN tenancy.subscription.usage_cutoff IS 'no usage that was record
 COMMENT ON COLUMN tenancy.subscription.pause_mode IS 'service: nothing accrues; draft, void, uncollectible: what becomes of the invoices';
 CREATE UNIQUE INDEX subscription_live_key ON tenancy.subscription (tenant_id, family) WHERE state <> 'ended';
 CREATE INDEX subscription_due_idx ON tenancy.subscription (bills_at) WHERE bills_at IS NOT NULL;
+CREATE INDEX subscription_ended_idx ON tenancy.subscription (tenant_id) WHERE state = 'ended';
 CREATE INDEX subscription_resumes_idx ON tenancy.subscription (resumes_at) WHERE state = 'paused';
 ALTER TABLE tenancy.subscription ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control_plane ON tenancy.subscription FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
