@@ -250,12 +250,17 @@ rate_task(Batch *batch, const Task *task)
 	for (int i = 0; i < count; i++)
 	{
 		bool is_minimum = strcmp(rated[i].kind, "minimum") == 0;
-		BillLine *line = bill_line_rated(batch, task->contract, task->item, task->priced, &rated[i],
-										 is_minimum                     ? "minimum"
-										 : task->charge->metric != NULL ? "usage"
-																		: "recurring");
-		Bill *bill = batch_bill(batch, task->contract);
+		BillLine *line;
+		Bill *bill;
 
+		/* A trial is billed what was used and no price. */
+		if (is_minimum && is_in_trial(task->contract))
+			continue;
+		line = bill_line_rated(batch, task->contract, task->item, task->priced, &rated[i],
+							   is_minimum                     ? "minimum"
+							   : task->charge->metric != NULL ? "usage"
+															  : "recurring");
+		bill = batch_bill(batch, task->contract);
 		line->period_start = task->from;
 		line->period_end = task->to;
 		line->group = task->group;

@@ -457,7 +457,10 @@ bill_late(Batch *batch, const LateCharge *late, const GateRows *billed, int64 ro
 							stretch->is_part ? &stretch->part : NULL, rated);
 
 	for (int i = 0; i < count; i++)
-		cost = numeric_plus(cost, rated[i].amount);
+	{
+		if (!stretch->is_trial || strcmp(rated[i].kind, "minimum") != 0)
+			cost = numeric_plus(cost, rated[i].amount);
+	}
 	amount = within(numeric_minus(cost, before), stretch, late->charge->maximum,
 					row_numeric(billed, row, 2));
 	amount = within(amount, stretch, pricing->maximum,

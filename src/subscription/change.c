@@ -27,8 +27,6 @@ GATE_STATEMENT(subscription_set_plan,
 			   "UPDATE tenancy.subscription SET plan = $2, price_version = $3, family = $4"
 			   " WHERE id = $1",
 			   UUIDOID, TEXTOID, INT4OID, TEXTOID);
-GATE_STATEMENT(subscription_set_advance,
-			   "UPDATE tenancy.subscription SET has_advance = true WHERE id = $1", UUIDOID);
 GATE_STATEMENT(subscription_cut_period,
 			   "UPDATE tenancy.subscription SET period_end = $2, bills_at = least(bills_at, $2)"
 			   " WHERE id = $1",
@@ -144,7 +142,7 @@ change_base(Subscription *subscription, const SubscriptionItem *base, const Json
 	item_begin(subscription, is_same_line ? &base->line : NULL, false, after, quantity, from,
 			   "changed");
 	if (after->has_advance || after->has_one_off)
-		gate_run(&subscription_set_advance, EXPECT_ONE, gate_uuid(&subscription->id));
+		subscription_set_advance(&subscription->id);
 	if (from <= at)
 	{
 		gate_run(&subscription_set_plan, EXPECT_ONE, gate_uuid(&subscription->id),
@@ -191,7 +189,7 @@ change_addon(Subscription *subscription, const SubscriptionItem *items, int item
 		item_begin(subscription, item != NULL ? &item->line : NULL, true, price, quantity, from,
 				   "changed");
 	if (price->has_advance || price->has_one_off)
-		gate_run(&subscription_set_advance, EXPECT_ONE, gate_uuid(&subscription->id));
+		subscription_set_advance(&subscription->id);
 	return from < subscription->period_end &&
 		   (price->has_advance || (item == NULL && price->has_one_off));
 }

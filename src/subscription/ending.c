@@ -181,7 +181,9 @@ resume(const pg_uuid_t *id, TimestampTz at)
 	char *mode = row_text(gate_run(&subscription_pause_mode, EXPECT_ONE, gate_uuid(id)), 0, 0);
 
 	gate_run(&subscription_clear_pause, EXPECT_ONE, gate_uuid(id),
-			 gate_text(subscription_after(subscription, "resume")));
+			 gate_text(subscription_after(subscription, subscription->trial_ends_at > at
+															? "resume trial"
+															: "resume")));
 	if (strcmp(mode, "service") == 0)
 		items_restart(subscription, subscription->paused_at, Max(at, subscription->paused_at),
 					  "resumed");

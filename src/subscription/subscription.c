@@ -64,6 +64,15 @@ GATE_STATEMENT(subscription_set_bill,
 			   " WHERE id = $1 AND state <> 'ended'",
 			   UUIDOID, TIMESTAMPTZOID);
 
+GATE_STATEMENT(subscription_has_advance,
+			   "UPDATE tenancy.subscription SET has_advance = true WHERE id = $1", UUIDOID);
+/* What has been billed to one subscription of the family is not billed to the next. */
+GATE_STATEMENT(subscription_before,
+			   "SELECT s.id, s.ends_at FROM tenancy.subscription s"
+			   " WHERE s.tenant_id = $1 AND s.family = $2 AND s.state = 'ended' AND s.ends_at > $3"
+			   " ORDER BY s.ends_at DESC LIMIT 1",
+			   UUIDOID, TEXTOID, TIMESTAMPTZOID);
+
 static const StateMove moves[] = {
 	{"pending", "start", "active"},
 	{"pending", "start trial", "trialing"},
@@ -82,6 +91,7 @@ static const StateMove moves[] = {
 	{"past_due", "cancel", "cancelled"},
 	{"past_due", "end", "ended"},
 	{"paused", "resume", "active"},
+	{"paused", "resume trial", "trialing"},
 	{"paused", "cancel", "cancelled"},
 	{"paused", "end", "ended"},
 	{"cancelled", "reactivate", "active"},
@@ -158,6 +168,12 @@ void
 subscription_set_bills_at(const pg_uuid_t *id, TimestampTz at)
 {
 	gate_run(&subscription_set_bill, EXPECT_ANY, gate_uuid(id), gate_timestamptz(at));
+}
+
+void
+subscription_set_advance(const pg_uuid_t *id)
+{
+	gate_run(&subscription_has_advance, EXPECT_ONE, gate_uuid(id));
 }
 
 void
@@ -247,6 +263,19 @@ begin_items(Subscription *subscription, const PlanPrice *price, const NewSubscri
 	return bills_at_once;
 }
 
+static void
+refuse_overlap(const NewSubscription *asked, const char *family)
+{
+	GateRows *rows = gate_run(&subscription_before, EXPECT_AT_MOST_ONE, gate_uuid(asked->tenant),
+							  gate_text(family), gate_timestamptz(asked->starts_at));
+
+	if (rows->count == 1)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a subscription cannot begin before the end of another of its family"),
+				errdetail("Subscription \"%s\" ended at %s.", id_text(row_uuid(rows, 0, 0)),
+						  timestamptz_to_str(row_timestamptz(rows, 0, 1))));
+}
+
 static pg_uuid_t *
 subscribe(const NewSubscription *asked)
 {
@@ -264,11 +293,13 @@ subscribe(const NewSubscription *asked)
 	char *coupon = json_text(asked->options, "coupon");
 	TimestampTz first_paid = asked->starts_at;
 	const char *state = "active";
+	bool bills_at_once;
 
 	if (price->is_addon)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("plan \"%s\" is an add-on", asked->plan),
 				errhint("It is added to a subscription by subscription_update()."));
+	refuse_overlap(asked, price->family);
 	if (trial_days > 0)
 	{
 		first_paid = period_boundary(asked->starts_at, trial_days, billing_period("daily"),
@@ -309,7 +340,10 @@ subscribe(const NewSubscription *asked)
 				errhint("Cancel it first; it then ends with its period. subscription_update() "
 						"changes its plan."));
 	/* A later start, and what is due at a start, are events of their own. */
-	if (begin_items(&subscription, price, asked) || strcmp(state, "pending") == 0)
+	bills_at_once = begin_items(&subscription, price, asked);
+	if (bills_at_once)
+		subscription_set_advance(id);
+	if (bills_at_once || strcmp(state, "pending") == 0)
 		subscription_set_bills_at(id, asked->starts_at);
 	if (coupon != NULL)
 		coupon_give(asked->tenant, coupon);

@@ -131,6 +131,9 @@ extern void subscription_period_at(const Subscription *subscription, TimestampTz
  */
 extern void subscription_set_bills_at(const pg_uuid_t *id, TimestampTz at);
 
+/* Something in it is billed at the start of a period, or once. */
+extern void subscription_set_advance(const pg_uuid_t *id);
+
 /* Cancel it to end at a time, but not before its open period; 55000 when it cannot be. */
 extern void subscription_cancel_now(Subscription *subscription, TimestampTz at, const char *reason);
 
