@@ -19,6 +19,13 @@ extern ErrorData *attempt(const char *name, AttemptWork work, void *argument);
 extern ErrorData *attempt_cancellable(const char *name, AttemptWork work, void *argument);
 
 /*
+ * The same as attempt() for work that may take so long: that it takes longer is a failure, that
+ * the statement is cancelled otherwise is not.  Zero seconds are no limit.
+ */
+extern ErrorData *attempt_within(const char *name, AttemptWork work, void *argument,
+								 int timeout_seconds);
+
+/*
  * Do the work in a subtransaction and undo all of it, whatever becomes of it.  NULL when it
  * succeeded; what it left in the caller's memory context stays.
  */

@@ -355,7 +355,10 @@ json_member_names(const Jsonb *object, int *count)
 int
 json_element_count(const Jsonb *array)
 {
-	return array != NULL && JB_ROOT_IS_ARRAY(array) ? JB_ROOT_COUNT(array) : 0;
+	/* A scalar is kept as an array of one. */
+	return array != NULL && JB_ROOT_IS_ARRAY(array) && !JB_ROOT_IS_SCALAR(array)
+			   ? JB_ROOT_COUNT(array)
+			   : 0;
 }
 
 Jsonb *

@@ -221,7 +221,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_job_fail'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) IS
-'Reports that a claimed job has failed; it is tried again as its policy says, or discarded. job, fence: as claimed. error: kept, up to 2,000 bytes. retry: false to discard it at once. retry_after: at least this long. evidence: kept with the attempt. Result: the job. Errors: 55000 the claim is lost; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
+'Reports that a claimed job has failed; it is tried again as its policy says, or discarded. job, fence: as claimed. error: kept, up to 2,000 bytes. retry: false to discard it at once. retry_after: at least this long, up to 30 days. evidence: kept with the attempt. Result: the job. Errors: 55000 the claim is lost; 22023; 42501 a kind of the extension, without tenancy_admin. Rights: tenancy_admin, tenancy_app.';
 REVOKE ALL ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.job_fail(uuid, bigint, text, boolean, interval, jsonb) TO tenancy_admin, tenancy_app;
 
@@ -321,7 +321,7 @@ RETURNS tenancy.job
 AS 'MODULE_PATHNAME', 'tenancy_delivery_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.delivery_replay(uuid, uuid) IS
-'Delivers an event again, under the same id. event: of tenancy.outbox_event. endpoint: id. Result: the job of the delivery. Errors: 42704 unknown event or endpoint. Rights: tenancy_admin, and a tenant for its own.';
+'Delivers an event again, under the same id. event: of tenancy.outbox_event. endpoint: id. Result: the job of the delivery. Errors: 42704 unknown event or endpoint; 22023 the endpoint is another tenant''s than the event. Rights: tenancy_admin, and a tenant for its own.';
 REVOKE ALL ON FUNCTION @extschema@.delivery_replay(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.delivery_replay(uuid, uuid) TO tenancy_admin, tenancy_tenant;
 

@@ -236,7 +236,8 @@ delivery_record(const Delivery *delivery)
 		(void) job_succeed(&job, failure.evidence);
 		return;
 	}
-	if (exchange->is_refused)
+	/* Of several addresses another may have answered. */
+	if (exchange->is_refused && exchange->status == 0)
 	{
 		failure.error = "the address of the endpoint is not public";
 		failure.is_final = true;

@@ -58,7 +58,10 @@ GATE_STATEMENT(endpoint_key_retire,
 			   "  WHERE k.endpoint_id = $1 AND k.expires_at IS NULL",
 			   UUIDOID, TIMESTAMPTZOID, INTERVALOID);
 GATE_STATEMENT(endpoint_event_tenant,
-			   "SELECT e.tenant_id FROM tenancy.outbox_event e WHERE e.id = $1", UUIDOID);
+			   "SELECT e.tenant_id, p.tenant_id IS NULL OR p.tenant_id = e.tenant_id"
+			   "  FROM tenancy.outbox_event e"
+			   "  LEFT JOIN tenancy.endpoint p ON p.id = $2 WHERE e.id = $1",
+			   UUIDOID, UUIDOID);
 
 pg_noreturn static void
 refuse_url(const char *why)
@@ -250,7 +253,8 @@ TENANCY_FUNCTION(delivery_replay)
 {
 	pg_uuid_t *event = required_uuid(fcinfo, 0, "event");
 	pg_uuid_t *endpoint = required_uuid(fcinfo, 1, "endpoint");
-	GateRows *rows = gate_run(&endpoint_event_tenant, EXPECT_AT_MOST_ONE, gate_uuid(event));
+	GateRows *rows =
+		gate_run(&endpoint_event_tenant, EXPECT_AT_MOST_ONE, gate_uuid(event), gate_uuid(endpoint));
 	const pg_uuid_t *self = context_tenant();
 	JobRequest request = {.kind = WEBHOOK_KIND, .priority = JOB_MIDDLE_PRIORITY};
 	JsonBuilder arguments;
@@ -260,6 +264,12 @@ TENANCY_FUNCTION(delivery_replay)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("event \"%s\" does not exist", id_text(event)));
 	require_endpoint(endpoint);
+	/* An event of no tenant is the operator's. */
+	if (row_is_null(rows, 0, 1) || !row_bool(rows, 0, 1))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("event \"%s\" is not for endpoint \"%s\"", id_text(event),
+					   id_text(endpoint)),
+				errdetail("They are of different tenants."));
 	json_begin(&arguments);
 	json_put_text(&arguments, "event", id_text(event));
 	json_put_text(&arguments, "endpoint", id_text(endpoint));

@@ -181,9 +181,9 @@ job_perform(const QueuedJob *job, CancelPolicy on_cancel)
 		outcome.put_off_until = clock_wall() + PUT_OFF_US;
 		return outcome;
 	}
-	error = attempt_cancellable(job->kind, perform, &performance);
-	if (error != NULL && on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
+	error = on_cancel == CANCEL_RAISES
+				? attempt_within(job->kind, perform, &performance, job->timeout_seconds)
+				: attempt_cancellable(job->kind, perform, &performance);
 	return outcome_of(error, performance.result);
 }
 

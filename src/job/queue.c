@@ -16,6 +16,7 @@
 #include "core/json.h"
 #include "core/settings.h"
 #include "core/state.h"
+#include "job/endpoint.h"
 #include "job/line.h"
 #include "job/queue.h"
 #include "job/queue_internal.h"
@@ -135,6 +136,8 @@ GATE_STATEMENT_BY_INDEX(
 	"   AND j.lease_until IS NOT NULL"
 	" ORDER BY j.rank LIMIT $4",
 	TEXTOID, INT8OID, TIMESTAMPTZOID, INT4OID);
+GATE_STATEMENT(job_client_lanes,
+			   "SELECT d.name FROM tenancy.job_kind_defined d WHERE d.procedure IS NULL");
 GATE_STATEMENT(job_first_due, "SELECT pg_catalog.min(j.run_at) FROM tenancy.job_pending j"
 							  " WHERE j.state = 'scheduled'");
 GATE_STATEMENT(job_any_ready,
@@ -421,6 +424,19 @@ job_rescue(const char *lane)
 	}
 	if (rows->count < MAX_RESCUED)
 		line_set_known(lane, highest);
+}
+
+/* A client that is gone leaves nobody who would look: others may only wait to be told. */
+void
+job_rescue_all(void)
+{
+	GateRows *clients = gate_run(&job_client_lanes, EXPECT_ANY);
+
+	job_rescue(JOB_OWN_LANE);
+	job_rescue(JOB_OUTSIDE_LANE);
+	job_rescue(WEBHOOK_KIND);
+	for (int64 i = 0; i < clients->count; i++)
+		job_rescue(row_text(clients, i, 0));
 }
 
 TimestampTz

@@ -77,6 +77,9 @@ extern bool job_put_off(const pg_uuid_t *id, int64 fence, TimestampTz until);
 extern void job_promote(void);
 extern void job_rescue(const char *lane);
 
+/* The same in all lanes, those of clients too. */
+extern void job_rescue_all(void);
+
 /* When the first scheduled job is due; DT_NOEND for never.  Is something ready in our lanes? */
 extern TimestampTz job_next_due(void);
 extern bool job_is_ready(void);

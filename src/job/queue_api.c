@@ -14,6 +14,7 @@
 #include "job/queue_internal.h"
 
 #include "access/xact.h"
+#include "common/int.h"
 #include "storage/procsignal.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -23,6 +24,7 @@
 
 #define MAX_CLAIMED 10000
 #define LONGEST_LEASE_US (7 * USECS_PER_DAY)
+#define LONGEST_RETRY_AFTER_US (30 * USECS_PER_DAY)
 
 GATE_STATEMENT(job_get, "SELECT j FROM tenancy.job j WHERE j.id = $1", UUIDOID);
 GATE_STATEMENT(job_extend,
@@ -46,11 +48,17 @@ GATE_STATEMENT(job_kinds,
 			   UUIDARRAYOID);
 GATE_STATEMENT(job_state, "SELECT j.state FROM tenancy.job j WHERE j.id = $1", UUIDOID);
 
+/* Of what is too long for a sum the longest, or shortest. */
 int64
 interval_microseconds(const Interval *interval)
 {
-	return interval->time +
-		   (interval->day + (int64) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	int64 days = interval->day + (int64) interval->month * DAYS_PER_MONTH;
+	int64 result;
+
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
+		pg_add_s64_overflow(result, interval->time, &result))
+		return days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	return result;
 }
 
 Datum
@@ -217,7 +225,14 @@ TENANCY_FUNCTION(job_fail)
 	require_argument(fcinfo, 3, "retry");
 	failure.is_final = !PG_GETARG_BOOL(3);
 	if (!PG_ARGISNULL(4))
-		failure.retry_after_ms = interval_microseconds(PG_GETARG_INTERVAL_P(4)) / 1000;
+	{
+		int64 retry_after = interval_microseconds(PG_GETARG_INTERVAL_P(4));
+
+		if (retry_after < 0 || retry_after > LONGEST_RETRY_AFTER_US)
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("argument \"retry_after\" must be between zero and 30 days"));
+		failure.retry_after_ms = retry_after / 1000;
+	}
 	failure.evidence = optional_jsonb(fcinfo, 5);
 	require_may_end_one(id);
 	if (!job_fail(id, fence, &failure))

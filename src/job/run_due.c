@@ -88,7 +88,7 @@ TENANCY_FUNCTION(job_run_due)
 
 	for (int i = 0; i < MAX_FIRINGS && schedule_fire() > 0; i++)
 		CHECK_FOR_INTERRUPTS();
-	job_rescue(JOB_OWN_LANE);
+	job_rescue_all();
 	for (; count < max_jobs && job_claim_next(JOB_OWN_LANE, &job); count++)
 	{
 		JobOutcome outcome = job_perform(&job, CANCEL_RAISES);

@@ -279,15 +279,16 @@ schedule_run(const JobKind *kind, CancelPolicy on_cancel)
 {
 	Work work = {kind};
 	JobOutcome outcome = {0};
-	ErrorData *error = attempt_cancellable(kind->name, do_work, &work);
+	ErrorData *error =
+		on_cancel == CANCEL_RAISES
+			? attempt_within(kind->name, do_work, &work, kind->timeout_seconds)
+			: attempt_cancellable(kind->name, do_work, &work);
 
 	if (error == NULL)
 	{
 		outcome.result = work.result;
 		return outcome;
 	}
-	if (on_cancel == CANCEL_RAISES && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
 	outcome.error = error->message;
 	outcome.sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	return outcome;

@@ -31,6 +31,7 @@
 #include "utils/syscache.h"
 
 #define MAX_BATCH_ROWS 100000
+#define LONGEST_PERIOD_YEARS 1000
 
 GATE_STATEMENT(retention_policy_put,
 			   "INSERT INTO tenancy.retention_policy AS p (id, template, schema_name, table_name,"
@@ -193,11 +194,49 @@ is_partitioned_by(Oid relid, AttrNumber column)
 	return is_it;
 }
 
+static bool
+is_not_null(Oid relid, const char *column)
+{
+	HeapTuple tuple = SearchSysCacheAttName(relid, column);
+	bool result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * What a column cannot become is refused now, and not when rows are due: the update is planned,
+ * with the owner's rights.
+ */
+static void
+check_replacements(const Policy *policy, Oid relid, const char *assignments)
+{
+	GateScope scope;
+	int count;
+	char **names = json_member_names(policy->anonymise, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (json_member(policy->anonymise, names[i]) == NULL && is_not_null(relid, names[i]))
+			ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("column \"%s\" of table \"%s\" cannot become null", names[i],
+						   policy->table));
+	}
+	gate_enter_all_rows(&scope, relation_owner(relid), "pg_catalog");
+	(void) gate_query_text(psprintf("EXPLAIN UPDATE ONLY %s t SET %s", relation_sql_name(relid),
+									assignments),
+						   0, NULL, NULL);
+	gate_leave(&scope);
+}
+
 static void
 check_action(const Policy *policy, Oid relid)
 {
 	PolicySql sql = retention_sql(policy, relid);
 
+	if (policy->action == RETENTION_ANONYMISE)
+		check_replacements(policy, relid, sql.assignments);
 	if (policy->action != RETENTION_DROP_PARTITION)
 		return;
 	if (!is_partitioned_by(relid, sql.column))
@@ -241,10 +280,15 @@ static void
 require_period(FunctionCallInfo fcinfo, int n)
 {
 	Interval none = {0};
+	Interval longest = {.month = LONGEST_PERIOD_YEARS * MONTHS_PER_YEAR};
 
 	if (!DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n), IntervalPGetDatum(&none))))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"period\" must be longer than nothing"));
+	if (DatumGetBool(
+			DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n), IntervalPGetDatum(&longest))))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"period\" must be at most %d years", LONGEST_PERIOD_YEARS));
 }
 
 /*

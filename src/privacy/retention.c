@@ -6,6 +6,9 @@
  * where to go on: whenever the server dies, it goes on there.  Policies come in the order of
  * foreign keys, in each the tenants, in each the partitions of its table.  One chain of jobs is
  * at work in a database at a time.
+ *
+ * A table is worked at in a subtransaction: one that its tenant has altered, or keeps locked, is
+ * left with a reason in the log, and stops nobody else's.
  */
 #include "postgres.h"
 
@@ -13,6 +16,7 @@
 #include "catalog/registry.h"
 #include "catalog/relation.h"
 #include "context/context.h"
+#include "core/attempt.h"
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/id.h"
@@ -45,6 +49,9 @@
 
 /* Who does many jobs in one transaction leaves the next step to a later one. */
 #define PAUSE_US USECS_PER_SEC
+/* So often a step finds a table locked before the run leaves it. */
+#define MAX_WAITS 60
+#define LOCKED_REASON "somebody has locked it for too long"
 #define TARGETS_AT_ONCE 100
 #define MAX_EXPIRED 100000
 
@@ -86,6 +93,7 @@ typedef struct Cursor
 	char *relation;    /* NULL: at the first */
 	WorkPosition position;
 	pg_uuid_t *log; /* of the table; NULL: nothing is noted */
+	int waits;      /* how often the table was found locked */
 } Cursor;
 
 /* A run: what it is for, and what is told of it. */
@@ -127,7 +135,8 @@ put_result(const Run *run, const Policy *policy, const Target *target, const cha
 					  [9] = result->reason == NULL};
 
 	if (run->told != NULL &&
-		(result->rows > 0 || result->held > 0 || result->referenced > 0 || result->partitions > 0))
+		(result->rows > 0 || result->held > 0 || result->referenced > 0 ||
+		 result->partitions > 0 || result->reason != NULL))
 		tuplestore_putvalues(run->told->setResult, run->told->setDesc, values, nulls);
 }
 
@@ -189,7 +198,7 @@ finish(Run *run, const Policy *policy, const Target *target, const char *relatio
 	WorkResult result = {0};
 	GateRows *rows;
 
-	if (run->at.log == NULL && left->held == 0 && left->referenced == 0)
+	if (run->at.log == NULL && left->held == 0 && left->referenced == 0 && left->reason == NULL)
 		return;
 	if (run->at.log == NULL)
 		note(run, policy, target, relation, &(WorkResult){0});
@@ -303,6 +312,60 @@ enforce_partitions(Run *run, const Policy *policy, const Target *target)
 	return true;
 }
 
+/* A table, or what is partitioned as a whole where "relid" is invalid. */
+typedef struct Visit
+{
+	Run *run;
+	const Policy *policy;
+	const Target *target;
+	Oid relid;
+	bool is_done;
+} Visit;
+
+static void
+visit(void *argument)
+{
+	Visit *visit = argument;
+
+	visit->is_done = OidIsValid(visit->relid)
+						 ? enforce_at(visit->run, visit->policy, visit->target, visit->relid)
+						 : enforce_partitions(visit->run, visit->policy, visit->target);
+}
+
+static bool
+is_busy(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/* False: the time is up or somebody has it locked, and the cursor is in it. */
+static bool
+enforce_or_leave(Run *run, const Policy *policy, const Target *target, Oid relid)
+{
+	Visit here = {.run = run, .policy = policy, .target = target, .relid = relid};
+	WorkResult left = {0};
+	char *relation = relation_sql_name(OidIsValid(relid) ? relid : target->relid);
+	Cursor before = run->at;
+	ErrorData *error = attempt("retention", visit, &here);
+
+	if (error == NULL && !run->is_waiting)
+		return here.is_done;
+	if (error != NULL)
+		run->at = before;
+	run->at.relation = relation;
+	run->is_waiting = run->is_step && (error == NULL || is_busy(error));
+	if (run->is_waiting && run->at.waits++ < MAX_WAITS)
+		return false;
+	left.reason = run->is_waiting ? LOCKED_REASON : error->message;
+	run->is_waiting = false;
+	if (run->is_dry)
+		put_result(run, policy, target, relation, &left);
+	else
+		finish(run, policy, target, relation, &left);
+	return true;
+}
+
 /* The next table, tenant or policy begins at its beginning. */
 static void
 move_on(Run *run, bool from_tenant, bool from_policy)
@@ -310,6 +373,7 @@ move_on(Run *run, bool from_tenant, bool from_policy)
 	run->at.relation = NULL;
 	run->at.position = (WorkPosition){0};
 	run->at.log = NULL;
+	run->at.waits = 0;
 	if (from_tenant)
 		run->at.tenant = NULL;
 	if (from_policy)
@@ -323,7 +387,7 @@ enforce_target(Run *run, const Policy *policy, const Target *target)
 	ListCell *cell;
 
 	if (policy->action == RETENTION_DROP_PARTITION)
-		return enforce_partitions(run, policy, target);
+		return enforce_or_leave(run, policy, target, InvalidOid);
 	parts = find_all_inheritors(target->relid, NoLock, NULL);
 	foreach (cell, parts)
 	{
@@ -334,7 +398,7 @@ enforce_target(Run *run, const Policy *policy, const Target *target)
 		/* Those before it are done; one that is gone is passed by, to be found by the next run. */
 		if (run->at.relation != NULL && strcmp(run->at.relation, relation_sql_name(relid)) != 0)
 			continue;
-		if (!enforce_at(run, policy, target, relid))
+		if (!enforce_or_leave(run, policy, target, relid))
 			return false;
 		move_on(run, false, false);
 		if (is_time_up(run) && lnext(parts, cell) != NULL)
@@ -452,6 +516,7 @@ cursor_to_json(const Cursor *cursor)
 	json_put_text(&builder, "block", psprintf(INT64_FORMAT, cursor->position.block));
 	json_put_int64(&builder, "offset", cursor->position.offset);
 	json_put_int64(&builder, "size", cursor->position.size);
+	json_put_int64(&builder, "waits", cursor->waits);
 	json_put_text(&builder, "from", psprintf(INT64_FORMAT, cursor->position.from));
 	return json_end(&builder);
 }
@@ -479,6 +544,7 @@ cursor_from_json(const Jsonb *arguments)
 					 .offset = json_int32(arguments, "offset", 0),
 					 .size = json_int32(arguments, "size", 0),
 					 .from = from == NULL ? 0 : strtoll(from, NULL, 10)},
+		.waits = json_int32(arguments, "waits", 0),
 	};
 }
 

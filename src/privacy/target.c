@@ -54,7 +54,7 @@ GATE_STATEMENT(policies_in_order,
 	"    pg_catalog.make_interval(days => (t.configuration #>> '{compliance,retention_days}')"     \
 	"::integer),"                                                                                  \
 	"    CASE WHEN (" PLAN_DAYS ")::numeric >= 0"                                                  \
-	"         THEN (" PLAN_DAYS ")::numeric * interval '1 day' END)"
+	"         THEN least((" PLAN_DAYS ")::numeric, 365250) * interval '1 day' END)"
 #define TENANTS_OF_POLICY                                                                          \
 	"  FROM tenancy.retention_policy p"                                                            \
 	"  JOIN tenancy.tenant t ON t.state NOT IN ('purging', 'purged')"                              \

@@ -66,7 +66,7 @@ INSERT INTO tenancy.workflow_definition (name, version, definition, created_at, 
         {"id": "monitoring", "name": "Monitoring", "type": "system", "depends_on": ["application"], "processor": "provision.monitoring", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},
         {"id": "backups", "name": "Backups", "type": "system", "depends_on": ["application"], "processor": "provision.backups", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}}]}', now(), true),
     ('onboarding_hosted', 1, '{"steps": [
-        {"id": "tenant_creation", "name": "Create Tenant", "type": "system", "processor": "tenant.create", "compensation": "tenant.delete"},
+        {"id": "tenant_creation", "name": "Create Tenant", "type": "system", "processor": "tenant.create", "compensation": "tenant.delete", "retry": {"non_retryable": ["22023", "23505", "42704", "42939"]}},
         {"id": "database_setup", "name": "Setup Database", "type": "system", "depends_on": ["tenant_creation"], "processor": "database.check"},
         {"id": "initial_catalog_import", "name": "Import Initial Catalog", "type": "system", "required": false, "depends_on": ["database_setup"], "processor": "catalog.import", "compensation": "catalog.remove"},
         {"id": "infrastructure", "name": "Infrastructure", "type": "system", "depends_on": ["database_setup"], "processor": "provision.infrastructure", "compensation": "provision.remove", "retry": {"non_retryable": ["22023", "23505", "42704", "55000"]}},

@@ -177,9 +177,7 @@ recover(void)
 	{
 		schedule_recover();
 		/* After a crash nobody else knows of the jobs whose workers are gone. */
-		job_rescue(JOB_OWN_LANE);
-		job_rescue(JOB_OUTSIDE_LANE);
-		job_rescue(WEBHOOK_KIND);
+		job_rescue_all();
 		directory_note_jobs(MyDatabaseId, JOB_WORKER, job_is_ready() ? DUE_NOW : job_next_due());
 		if (job_is_ready_in(WEBHOOK_KIND))
 			directory_note_jobs(MyDatabaseId, WEBHOOK_WORKER, DUE_NOW);

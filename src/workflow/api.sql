@@ -16,7 +16,7 @@ RETURNS tenancy.workflow
 AS 'MODULE_PATHNAME', 'tenancy_onboarding_start'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) IS
-'Starts a workflow. request: a JSON object; for the shipped one "slug", and if wanted "name", "plan", "isolation", "template", "domain", and "entities", a list of Backstage entities or a text as catalog_import() takes it, with "entities_table" for its into_table, and "github_account", whose installation of the GitHub App it must be. workflow: of workflow_define(), in its latest version. idempotency_key: the same key returns the first workflow. Result: the workflow, whose system steps background workers or job_run_due() do. Errors: 42704 not defined; 22023; 42501 within a tenant context. Rights: tenancy_admin.';
+'Starts a workflow. request: a JSON object; for the shipped one "slug", and if wanted "name", "plan", "isolation", "template", "domain", and "entities", a list of Backstage entities or a text as catalog_import() takes it, with "entities_table" for its into_table, and "github_account", whose installation of the GitHub App it must be. workflow: of workflow_define(), in its latest version. idempotency_key: the same key and request return the first workflow. Result: the workflow, whose system steps background workers or job_run_due() do. Errors: 42704 not defined; 22023; 23505 the idempotency key was used with another request; 42501 within a tenant context. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.onboarding_start(jsonb, text, text) TO tenancy_admin;
 

@@ -39,7 +39,9 @@ GATE_STATEMENT(
 	"  ORDER BY d.version DESC LIMIT 1 ON CONFLICT (idempotency_key) DO NOTHING",
 	UUIDOID, TEXTOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, UUIDOID);
 GATE_STATEMENT(workflow_with_key,
-			   "SELECT w.id FROM tenancy.workflow w WHERE w.idempotency_key = $1", TEXTOID);
+			   "SELECT w.id, w.name = $2 AND w.request = $3 FROM tenancy.workflow w"
+			   " WHERE w.idempotency_key = $1",
+			   TEXTOID, TEXTOID, JSONBOID);
 GATE_STATEMENT(workflow_definition_exists,
 			   "SELECT FROM tenancy.workflow_definition d WHERE d.name = $1 LIMIT 1", TEXTOID);
 GATE_STATEMENT(workflow_steps_insert,
@@ -590,6 +592,20 @@ workflow_row_of(const pg_uuid_t *workflow)
 	return row_datum(gate_run(&workflow_row, EXPECT_ONE, gate_uuid(workflow)), 0, 0);
 }
 
+/* What was begun under the key, and for the same. */
+static pg_uuid_t *
+begun_under(const char *key, const char *name, const Jsonb *request)
+{
+	GateRows *rows = gate_run(&workflow_with_key, EXPECT_ONE, gate_text(key), gate_text(name),
+							  gate_jsonb(request));
+
+	if (!row_bool(rows, 0, 1))
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("idempotency key \"%s\" belongs to a workflow with another request", key),
+				errdetail("Workflow \"%s\".", id_text(row_uuid(rows, 0, 0))));
+	return row_uuid(rows, 0, 0);
+}
+
 pg_uuid_t *
 workflow_begin(const char *name, const Jsonb *request, const pg_uuid_t *tenant, const char *key)
 {
@@ -602,7 +618,7 @@ workflow_begin(const char *name, const Jsonb *request, const pg_uuid_t *tenant, 
 	if (gate_run(&workflow_insert, EXPECT_ANY, gate_uuid(id), gate_text(name), gate_jsonb(request),
 				 gate_text(key), gate_timestamptz(clock_now()), gate_uuid(tenant))
 			->count == 0)
-		return row_uuid(gate_run(&workflow_with_key, EXPECT_ONE, gate_text(key)), 0, 0);
+		return begun_under(key, name, request);
 	gate_run(&workflow_steps_insert, EXPECT_ANY, gate_uuid(id));
 	workflow = running_lock(id);
 	running_advance(&workflow);

@@ -16,7 +16,7 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.workflow_definition', 'WHERE
 
 INSERT INTO tenancy.workflow_definition (name, version, definition, created_at, shipped) VALUES
     ('onboarding', 1, '{"steps": [
-        {"id": "tenant_creation", "name": "Create Tenant", "type": "system", "processor": "tenant.create", "compensation": "tenant.delete"},
+        {"id": "tenant_creation", "name": "Create Tenant", "type": "system", "processor": "tenant.create", "compensation": "tenant.delete", "retry": {"non_retryable": ["22023", "23505", "42704", "42939"]}},
         {"id": "database_setup", "name": "Setup Database", "type": "system", "depends_on": ["tenant_creation"], "processor": "database.check"},
         {"id": "github_integration", "name": "Connect GitHub", "type": "user", "depends_on": ["database_setup"], "processor": "github.connect", "compensation": "github.disconnect"},
         {"id": "initial_catalog_import", "name": "Import Initial Catalog", "type": "system", "required": false, "depends_on": ["github_integration"], "processor": "catalog.import", "compensation": "catalog.remove"},

@@ -55,6 +55,8 @@ SELECT count(event_publish('hook-a', 'shop.opened', '{}')) \g /dev/null
 SELECT cmp_ok((SELECT count(*) FROM tenancy.delivery WHERE endpoint_id = :'operators' AND tenant_id = 'hook-a'::regtenant), '>', 0::bigint, 'the operator is told of a tenant''s events, too');
 SELECT count(*) AS own FROM tenancy.delivery d JOIN tenancy.endpoint p ON p.id = d.endpoint_id WHERE p.tenant_id = 'hook-a'::regtenant AND d.tenant_id = p.tenant_id \gset
 SELECT id AS other FROM tenancy.endpoint WHERE tenant_id = 'hook-b'::regtenant \gset
+SELECT throws_ok(format($$SELECT delivery_replay(%L, %L)$$, :'event', :'other'), '22023', NULL, 'nobody sends a tenant''s event to another, not even by mistake');
+SELECT is((delivery_replay(:'event', :'operators')).kind, 'webhook.deliver', 'but to the operator');
 BEGIN;
 SELECT tenant_context_set('hook-a') \g /dev/null
 SELECT isnt((SELECT id FROM endpoint_create('hook-a', 'https://example.com/own')), NULL, 'a tenant makes endpoints');

@@ -47,6 +47,7 @@ is "$(begin acme)" "$id" "the same key is the same workflow"
 is "$(progress)" 'running|0.0|[]' "nothing is done yet"
 like "$(execute github_integration "$github")" 55000 "a step whose turn it is not"
 like "$(execute nothing '{}')" 42704 "an unknown step"
+like "$(sql "SELECT id FROM onboarding_start('{\"slug\": \"other\"}', idempotency_key => 'acme')")" '23505.*another request' "the same key for something else is refused"
 run
 is "$(progress)" 'running|66.7|["github_integration"]' "the tenant and its database are there"
 is "$(sql "SELECT state FROM tenancy.tenant WHERE slug = 'acme'")" active "and active"
@@ -58,6 +59,7 @@ is "$(execute github_integration "$github")" completed "GitHub is connected"
 is "$(sql "SELECT count(*) FROM tenancy.workflow_step WHERE result::text LIKE '%0123456789abcdef%'")" 0 "the secret is not kept"
 run
 is "$(sql "SELECT result FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'initial_catalog_import'")" '{"errors": [{"row": 3, "error": "it is no object with \"apiVersion\", \"kind\" and \"metadata.name\""}, {"row": 4, "error": "entity \"component:default/one\" is there already"}], "failed": 2, "imported": 2}' "entities are imported, errors told by row"
+like "$(execute plugin_selection '{"plugins": "techdocs"}')" '22023.*list of names' "a name is no list of plugins"
 like "$(execute plugin_selection '{"plugins": ["a", "b", "c", "d", "e", "f"]}')" '53400.*6 plugins' "the plan's limit of plugins holds"
 is "$(execute plugin_selection "$plugins")" completed "plugins are selected"
 is "$(progress)" 'completed|100.0|[]' "all is done"
@@ -94,10 +96,10 @@ boundary() { # boundary N WHAT: a workflow that is cut off at boundary N: at the
 		[ "$n" != "$1" ] || [ "$2" != after ] || kill_postmaster
 	done
 }
+# periodic work would take the place of a step
+sql "SELECT count(*) FROM job_run_due(); SELECT count(schedule_set(name, enabled => false)) FROM tenancy.schedule" >/dev/null
 for what in backend postmaster after; do
 	for ((n = 0; n < 5; n++)); do
-		# what a start finds to do comes first
-		sql "SELECT count(*) FROM job_run_due()" >/dev/null
 		disconnect
 		id=$(begin "killed-$what-$n")
 		boundary $n $what
@@ -108,7 +110,8 @@ done
 # failure, retry, skip, rollback
 id=$(begin acme2)
 sql "SELECT count(*) FROM tenant_create('acme3')" >/dev/null
-other=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"acme3\"}')")
+sql "SELECT name FROM workflow_define('patient', (SELECT definition #- '{steps,0,retry}' FROM tenancy.workflow_definition WHERE name = 'onboarding'))" >/dev/null
+other=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"acme3\"}', 'patient')")
 is "$(sql "SELECT count(*) FROM job_run_due()" >/dev/null; sql "SELECT state FROM tenancy.job WHERE arguments->>'workflow' = '$other'")" scheduled "a step that fails is tried again"
 is "$(sql "SELECT state FROM onboarding_recover('$other', 'rollback')"; sql "SELECT count(*) FROM tenancy.job_pending WHERE arguments->>'workflow' = '$other'")" "compensated
 0" "unless that is given up"
@@ -117,6 +120,11 @@ id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"acme3\"}', 'once')")
 run
 like "$(sql "SELECT state, error FROM tenancy.workflow WHERE id = '$id'")" 'failed.*"acme3" already exists' "in the end the workflow has failed"
 is "$(sql "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.onboarding.failure'")" 1 "which is an event"
+for request in '{"slug": "acme3"}' '{"slug": "Not A Label"}' '{}' '{"slug": "fine", "plan": "none"}'; do
+	other=$(sql "SELECT id FROM onboarding_start('$request')")
+	run
+	is "$(sql "SELECT state, error IS NOT NULL FROM tenancy.workflow WHERE id = '$other'")" "failed|t" "what a later attempt would not mend is not tried again: $request"
+done
 like "$(sql "SELECT state FROM onboarding_complete('$id')")" 55000 "it is not complete"
 like "$(sql "SELECT state FROM onboarding_recover('$id', 'skip')")" '55000.*required' "a required step cannot be skipped"
 like "$(sql "SELECT state FROM onboarding_recover('$id', 'hope')")" 22023 "an unknown action"
