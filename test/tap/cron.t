@@ -16,6 +16,14 @@ sql "CREATE TABLE shared (tenant_id uuid, id integer, at timestamptz, PRIMARY KE
 	SELECT count(retention_policy_set('shared', 'at', '100 days', 'delete', 'contract'))" >/dev/null
 is "$(sql "SELECT count(*) FROM tenancy.invoice")" 0 "nothing is billed by itself"
 is "$(sql "SELECT count(*) FROM shared")" 400 "nor does anything go"
+echo '{"true": {"argv": ["/bin/true"]}}' > "$PGHOST/commands.json"
+chmod 644 "$PGHOST/commands.json"
+sql "ALTER SYSTEM SET tenancy.command_file = '$PGHOST/commands.json'" >/dev/null
+sql "SELECT pg_reload_conf()" >/dev/null
+sleep 0.5
+command=$(sql "SELECT id FROM job_enqueue('command.run', '{\"command\": \"true\"}')")
+sql "SELECT id FROM endpoint_create('acme', 'https://example.com/'); SELECT id FROM event_publish('acme', 'order.shipped', '{}')" >/dev/null
+event=$(sql "SELECT job_id FROM tenancy.delivery")
 # when all is prepared: a minute may end at any time
 sql "SELECT cron.schedule('billing', '* * * * *', 'SELECT billing_run(''2026-02-15 00:00+00'')'); SELECT cron_install()" >/dev/null
 is "$(sql "SELECT schedule, command FROM cron.job WHERE jobname = 'pg_tenancy'")" "* * * * *|SELECT public.job_run_due((100)::integer)" "cron_install() registers the periodic work"
@@ -34,6 +42,8 @@ ok $? "pg_cron enforces retention"
 is "$(sql "SELECT count(DISTINCT tenant_id), sum(rows) FROM tenancy.retention_log WHERE finished_at IS NOT NULL")" "2|202" "of each tenant, to the end"
 is "$(sql "SELECT count(*) > 0 FROM tenancy.job_run WHERE kind = 'retention.start' AND state = 'succeeded'; SELECT count(*) > 0 FROM tenancy.job_done WHERE kind = 'retention.step' AND outcome = 'succeeded'")" "t
 t" "by its jobs"
+is "$(sql "SELECT kind, state, attempt FROM tenancy.job WHERE id IN ('$event', '$command') ORDER BY 1")" "command.run|ready|0
+webhook.deliver|ready|0" "webhooks and commands wait for workers"
 is "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_tenancy%' AND backend_type NOT LIKE '%launcher%'")" 0 "no worker of the extension's own took part"
 is "$(sql "SELECT cron_uninstall(); SELECT cron_uninstall(); SELECT count(*) FROM cron.job WHERE jobname = 'pg_tenancy'")" "t
 f
