@@ -43,10 +43,10 @@ daemon() { # daemon NAME COMMAND...
 	daemons+=("$!")
 }
 
-await() { # await NAME COMMAND...: until it succeeds, for 20 s
+await() { # await NAME COMMAND...: until it succeeds, for a minute
 	local name=$1 i
 	shift
-	for ((i = 0; i < 200; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		"$@" >/dev/null 2>&1 && return
 		sleep 0.1
 	done

@@ -23,7 +23,6 @@ commands() { # commands VERIFY_USER
 {"backup": {"argv": ["$files/slow", "\${action}"], "timeout_seconds": 120, "environment": {"PGHOST": "$PGHOST", "PGPORT": "5432", "PGUSER": "postgres", "VERIFY_USER": "$1"}}}
 J
 }
-set_and_reload() { sql "ALTER SYSTEM SET $1 = '$2'" > /dev/null; sql "SELECT pg_reload_conf()" > /dev/null; sleep 0.3; }
 as_tenant() { printf '%s\n' "BEGIN; SELECT tenant_context_set('$1') \\g /dev/null" "$2;" "COMMIT;" | psql -XAtq -d app 2>&1; }
 backup() { # backup TENANT: sets id when it has ended
 	id=$(sql "SELECT id FROM tenant_backup('$1')")
@@ -114,7 +113,7 @@ is "$(as_tenant again "INSERT INTO entity (name) VALUES ('next') RETURNING id")"
 is "$(sql "SELECT (quota_check('again', 'entities', 0)).used")" 52 "rows are counted for quotas"
 is "$(sql "SELECT name, plan, metadata, isolation, template FROM tenancy.tenant WHERE slug = 'again'")" 'Acme||{"crm": 7}|schema|portal' "name and metadata are the old one's, and there is no plan"
 is "$(sql "SELECT label FROM tenancy.tenant_schema WHERE tenant_id = 'again'::regtenant ORDER BY 1" | tr '\n' ' ')" "extra main " "with its further schemas"
-wait_for 20 "SELECT count(*) FROM tenancy.job WHERE kind = 'backup.command' AND finished_at IS NULL" 0
+wait_for 30 "SELECT count(*) FROM tenancy.job WHERE kind = 'backup.command' AND finished_at IS NULL" 0
 is "$(ls "$(dirname "$tar")" | wc -l)" 2 "what was unpacked is removed"
 like "$(sql "SELECT tenant_restore('acme', '$acme', 'again')")" 23505 "a slug that is taken"
 like "$(sql "SELECT tenant_restore('globex', '$acme', 'x')")" 42704 "a backup of another tenant"
@@ -185,30 +184,26 @@ sql "ALTER TABLE item DROP CONSTRAINT few" > /dev/null
 worker() { sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tenancy job worker' ORDER BY backend_start LIMIT 1"; }
 touch "$files/wait_dump"
 id=$(sql "SELECT id FROM tenant_backup('globex')")
-for _ in $(seq 100); do [ -e "$files/waits" ] && break; sleep 0.1; done
+for _ in $(seq 300); do [ -e "$files/waits" ] && break; sleep 0.1; done
 is "$(state)" running "a backup is running"
 rm -f "$files/wait_dump"
-kill -9 "$(worker)"
-sleep 1
-wait_for 30 "SELECT 1" 1
+crash "$(worker)"
 wait_for 60 "SELECT state FROM tenancy.backup WHERE id = '$id'" succeeded
 ok $? "after kill -9 it is made again"
 globex=$id
 touch "$files/wait_unpack"; rm -f "$files/waits"
 sql "SELECT tenant_restore('globex', '$globex', 'globex2')" > /dev/null
-for _ in $(seq 100); do [ -e "$files/waits" ] && break; sleep 0.1; done
+for _ in $(seq 300); do [ -e "$files/waits" ] && break; sleep 0.1; done
 rm -f "$files/wait_unpack"
-psql -XAtq -d app -c "BEGIN" -c "LOCK TABLE item IN EXCLUSIVE MODE" -c "SELECT pg_sleep(30)" > /dev/null 2>&1 &
-sleep 0.5
-kill -9 "$(worker)"
+psql -XAtq -d app -c "BEGIN" -c "LOCK TABLE item IN EXCLUSIVE MODE" -c "SELECT pg_sleep(600)" > /dev/null 2>&1 &
+wait_for 30 "SELECT count(*) FROM pg_locks WHERE relation = 'item'::regclass AND mode = 'ExclusiveLock' AND granted" 1
+crash "$(worker)"
 wait
-wait_for 30 "SELECT 1" 1
-psql -XAtq -d app -c "BEGIN" -c "LOCK TABLE item IN EXCLUSIVE MODE" -c "SELECT pg_sleep(60)" > /dev/null 2>&1 &
-wait_for 40 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'pg_tenancy job worker'" 1
+psql -XAtq -d app -c "BEGIN" -c "LOCK TABLE item IN EXCLUSIVE MODE" -c "SELECT pg_sleep(600)" > /dev/null 2>&1 &
+wait_for 60 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'pg_tenancy job worker'" 1
 ok $? "a restoration waits in the middle of applying"
-kill -9 "$(sql "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'pg_tenancy job worker'")"
+crash "$(sql "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'pg_tenancy job worker'")"
 wait
-wait_for 30 "SELECT 1" 1
 wait_for 60 "SELECT state FROM tenancy.restoration WHERE tenant_id = 'globex2'::regtenant" succeeded
 ok $? "after kill -9 it is done again"
 is "$(as_tenant globex2 "SELECT name FROM entity; SELECT name FROM item")" "globex secret

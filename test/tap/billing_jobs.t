@@ -23,14 +23,14 @@ for ((i = 1; i <= kills; i++)); do
 	if ((i % 4 == 0)); then
 		kill -9 "$(head -n 1 "$PGHOST/data/postmaster.pid")" 2>/dev/null
 		# Its children notice, and let go of the shared memory, one after the other.
-		for _ in {1..50}; do
+		for _ in {1..150}; do
 			cluster_restart immediate >/dev/null 2>&1 && break
 			sleep 0.2
 		done
 	else
 		pid=$(psql -XAtqc "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_tenancy%' AND query <> '' OR backend_type LIKE '%job worker%' ORDER BY random() LIMIT 1" 2>/dev/null)
 		[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
-		for _ in {1..50}; do psql -XAtqc "SELECT 1" >/dev/null 2>&1 && break; sleep 0.1; done
+		for _ in {1..150}; do psql -XAtqc "SELECT 1" >/dev/null 2>&1 && break; sleep 0.1; done
 	fi
 done
 for _ in {1..600}; do [ "$(remaining)" = 0 ] && break; sleep 0.2; done

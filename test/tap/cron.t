@@ -31,7 +31,7 @@ is "$(sql "SELECT cron_install('*/1 * * * *') = jobid FROM cron.job WHERE jobnam
 # the next full minute is at most 60 seconds away
 wait_for 75 "SELECT count(*) FROM tenancy.invoice WHERE period_start = '2026-01-01 00:00+00' AND total = 29" 1
 ok $? "pg_cron bills"
-wait_for 10 "SELECT count(*) >= 3 FROM tenancy.job_run WHERE state = 'succeeded'" t
+wait_for 30 "SELECT count(*) >= 3 FROM tenancy.job_run WHERE state = 'succeeded'" t
 ok $? "and runs what is due"
 is "$(sql "SELECT count(DISTINCT tenant) FROM work.done")" 2 "also queued jobs, of several tenants at once"
 is "$(sql "SELECT count(*) > 0 FROM tenancy.job_done WHERE schedule = 'notes' AND outcome = 'succeeded'")" t "and those of schedules"

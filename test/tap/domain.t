@@ -17,10 +17,9 @@ is "$(allowed $all)" "true true false true false" "proven domains and slugs are 
 cluster_restart
 is "$(allowed $all)" "true true false true false" "after a restart"
 psql -XAtq -d app -c "BEGIN" -c "SELECT tenant_domain_remove('acme.example')" -c "SELECT pg_sleep(60)" > /dev/null 2>&1 &
-wait_for 10 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
-kill -9 "$(sql "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'")"
+wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 1
+crash "$(sql "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'")"
 wait
-wait_for 30 "SELECT 1" 1
 is "$(allowed $all)" "true true false true false" "after kill -9 of what was removing one"
 sql "SELECT tenant_suspend('globex', 'test')" > /dev/null
 cluster_restart immediate

@@ -14,7 +14,7 @@ SQL
 
 # A run at a time, in a backend that is killed after a while; says whether it was cut off.
 cut_off() { # cut_off DAY SECONDS
-	local pid
+	local pid client
 	rm -f "$PGHOST/pid"
 	psql -XAtq app > "$PGHOST/out" 2>&1 <<SQL &
 \\o $PGHOST/pid
@@ -23,12 +23,13 @@ SELECT pg_backend_pid();
 SET tenancy.test_clock = '$1 00:00:00+00';
 SELECT * FROM dunning_run('$1 00:00+00');
 SQL
+	client=$!
 	until [ -s "$PGHOST/pid" ]; do sleep 0.01; done
 	sleep "$2"
 	pid=$(cat "$PGHOST/pid")
-	kill -9 "$pid" 2>/dev/null
-	wait $!
-	until psql -XAtqc "SELECT 1" app >/dev/null 2>&1; do sleep 0.1; done
+	# where it is not done already
+	crash "$pid" 2>/dev/null
+	wait "$client"
 	grep -qE '^[0-9]+\|' "$PGHOST/out" || echo cut
 }
 run() { sql "SET tenancy.test_clock = '$1 00:00:00+00'; SELECT * FROM dunning_run('$1 00:00+00')"; }

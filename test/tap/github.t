@@ -43,7 +43,7 @@ server.serve_forever()
 EOT
 python3 "$outside/server" "$outside" > "$outside/port" &
 server=$!
-for _ in $(seq 100); do [ -s "$outside/port" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -s "$outside/port" ] && break; sleep 0.1; done
 cp -r "$(dirname "$0")/../../recipes" "$outside/recipes" && chmod -R a+rX "$outside/recipes"
 commands() { # commands KEY: the command file, with the key that questions are signed with
 	printf '{"github": {"argv": ["%s/recipes/github", "${action}"], "environment": {"GITHUB_API": "http://127.0.0.1:%s", "GITHUB_APP_ID": "Iv1.app", "GITHUB_KEY_FILE": "%s/%s.pem"}}}' \
@@ -52,7 +52,7 @@ commands() { # commands KEY: the command file, with the key that questions are s
 }
 begin() { # begin SLUG: an onboarding up to the step
 	id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"$1\", \"plan\": \"starter\"}')")
-	wait_for 20 "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'database_setup'" completed
+	wait_for 30 "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'database_setup'" completed
 }
 connect() { sql "SELECT state FROM onboarding_step_execute('$id', 'github_integration', '{\"installation_id\": $1, \"webhook_secret\": \"0123456789abcdef\"}')"; }
 step() { sql "SELECT state || coalesce(': ' || error, '') FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'github_integration'"; }
@@ -83,7 +83,7 @@ like "$(settled)" "failed: .*installation 4712 is suspended\$" "one that is susp
 sql "SELECT state FROM onboarding_recover('$id', 'retry')" >/dev/null
 touch "$outside/busy"
 connect 4713 >/dev/null
-wait_for 20 "SELECT count(*) FROM tenancy.job WHERE kind = 'github.verify' AND state = 'scheduled' AND attempt = 1" 1
+wait_for 30 "SELECT count(*) FROM tenancy.job WHERE kind = 'github.verify' AND state = 'scheduled' AND attempt >= 1" 1
 ok $? "where GitHub is out of order the question is asked again"
 rm "$outside/busy"
 is "$(settled)" completed "until it is answered"
@@ -91,7 +91,7 @@ begin second
 like "$(connect 4711)" '23505.*connected to another tenant' "an installation is one tenant's"
 like "$(sql "SELECT tenant_configure('second', '{\"integrations\": {\"github\": {\"installation_id\": 4711}}}')")" 23505 "however it is said"
 id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"third\", \"plan\": \"starter\", \"github_account\": \"Else\"}')")
-wait_for 20 "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'database_setup'" completed
+wait_for 30 "SELECT state FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'database_setup'" completed
 connect 4714 >/dev/null
 like "$(settled)" 'failed: .*is of another account' "and of the account that the request names"
 commands other

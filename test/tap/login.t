@@ -102,9 +102,7 @@ sql "SELECT slug FROM tenant_suspend('acme', 'unpaid')" >/dev/null
 is "$(as acme_login "SELECT count(*) FROM note")" 1 "a suspended tenant's login reads"
 like "$(as acme_login "UPDATE note SET body = body")" '55000.*suspended' "and changes nothing"
 like "$(as acme_login "CREATE TEMP TABLE x ()")" '55000.*suspended' "nor defines anything"
-sql "ALTER SYSTEM SET tenancy.suspended_access = 'none'" >/dev/null
-sql "SELECT pg_reload_conf()" >/dev/null
-wait_for 10 "SHOW tenancy.suspended_access" none
+set_and_reload tenancy.suspended_access none
 like "$(as acme_login "SELECT * FROM note")" '55000' "unless it is told to keep it out altogether"
 sql "SELECT slug FROM tenant_resume('acme')" >/dev/null
 is "$(as acme_login "SELECT count(*) FROM note")" 1 "and works again when it is resumed"
@@ -119,7 +117,7 @@ like "$(as acme_bi "SELECT quantity FROM public.usage_record('acme', 'api_calls'
 is "$(as acme_bi "SELECT quantity FROM public.usage_record('acme', 'api_calls', 5)")" 5 "it may report some"
 exec 3> >(PGUSER=acme_bi psql -XAtq -v VERBOSITY=verbose app > "$PGHOST/open.out" 2>&1)
 echo "SELECT count(*) FROM note;" >&3
-wait_for 10 "SELECT '$(cat "$PGHOST/open.out" 2>/dev/null)'" "" >/dev/null; sleep 0.5
+for ((i = 0; i < 300; i++)); do [ -s "$PGHOST/open.out" ] && break; sleep 0.1; done
 sql "SELECT role_name FROM tenant_login_unbind('acme_bi')" >/dev/null
 echo "SELECT count(*) FROM note;" >&3
 exec 3>&-

@@ -26,8 +26,10 @@ done
 # clients take turns of unequal length: 3 x 200 of acme, 2 x 100 of globex
 counts="SELECT string_agg(format('%s %s %s %s %s', slug, selects, updates, rows, rows_written), ', ' ORDER BY slug) FROM tenancy.tenant_stat WHERE slug IS NOT NULL"
 wal="SELECT (SELECT wal_bytes FROM pg_stat_wal) - (SELECT sum(wal_bytes) FROM tenancy.tenant_stat)"
+# a session's share is with the server when it is gone
+settle() { wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'" 1; }
 sql "$wal" >/dev/null
-sleep 1
+settle
 before=$(sql "$wal")
 PGUSER=app pgbench -n -M prepared -c 3 -t 200 -f "$PGHOST.acme" app >/dev/null 2>&1 &
 PGUSER=app pgbench -n -M simple -c 2 -t 100 -f "$PGHOST.globex" app >/dev/null 2>&1
@@ -37,7 +39,7 @@ rm -f "$PGHOST.acme" "$PGHOST.globex"
 is "$(sql "$counts")" "acme 1200 600 3000 600, globex 400 200 1000 200" "calls and rows"
 is "$(sql "SELECT string_agg(format('%s %s', slug, commits), ', ' ORDER BY slug) FROM tenancy.tenant_stat WHERE slug IS NOT NULL")" "acme 600, globex 200" "transactions"
 is "$(sql "SELECT string_agg(format('%s %s', slug, statements), ', ' ORDER BY slug) FROM tenancy.tenant_latency WHERE slug IS NOT NULL")" "acme 1800, globex 600" "and latencies"
-sleep 1
+settle
 is "$(($(sql "$wal") - before))" 0 "every byte of WAL that backends inserted is somebody's"
 is "$(sql "SELECT wal_bytes > 600 * 50 FROM tenancy.tenant_stat WHERE slug = 'acme'")" t "or nobody's, which is not most of it"
 

@@ -49,7 +49,7 @@ say() { # say NAME SQL: what it answers
 	local fd=${1}_fd out=$pooler_dir/$1.out before
 	before=$(wc -l < "$out")
 	printf '%s\n\\echo -done-\n' "$2" >&"${!fd}"
-	for _ in $(seq 300); do
+	for _ in $(seq 6000); do
 		tail -n +$((before + 1)) "$out" | grep -qx -- -done- && break
 		sleep 0.01
 	done
@@ -98,7 +98,7 @@ if ! install_node_modules; then
 else
 	for size in 1 2; do
 		environment=$("$top/test/pooler" start "$pooler_dir" default_pool_size=$size)
-		(eval "$environment"; NODE_MODULES=$node_modules timeout 120 node "$top/test/node/interleave.mjs") > "$pooler_dir/tap" 2>&1
+		(eval "$environment"; NODE_MODULES=$node_modules timeout 240 node "$top/test/node/interleave.mjs") > "$pooler_dir/tap" 2>&1
 		while read -r line; do
 			case $line in
 				"ok "*) ok 0 "pool of $size: ${line#* - }" ;;

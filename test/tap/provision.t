@@ -28,7 +28,7 @@ log() { paste -sd, "$outside/log"; : > "$outside/log"; }
 input() { jq -cS "$2" "$outside/$1.input"; }
 row() { sql "SELECT $2 FROM tenancy.provision WHERE tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = '${3:-acme}') AND component = '$1'"; }
 becomes() { # becomes COMPONENT STATE [TENANT]
-	wait_for 20 "SELECT state FROM tenancy.provision WHERE tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = '${3:-acme}') AND component = '$1'" "$2"
+	wait_for 30 "SELECT state FROM tenancy.provision WHERE tenant_id = (SELECT id FROM tenancy.tenant WHERE slug = '${3:-acme}') AND component = '$1'" "$2"
 	row "$1" state "${3:-acme}"
 }
 sql "SELECT count(*) FROM (VALUES ('acme'), ('beta')) v (slug), tenant_create(v.slug)" >/dev/null
@@ -79,13 +79,13 @@ is "$(sql "SELECT state FROM provision_dns('acme', '{\"domain\": \"acme.example.
 is "$(becomes dns active), $(log), $(input dns.do .ttl)" "active, dns do,dns check, 60" "and done again"
 like "$(sql "SELECT provision_dns('beta', '{\"domain\": \"acme.example.com\"}')")" "23505.*another tenant" "another tenant does not get the name"
 is "$(sql "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.provision.active'")" 2 "it is an event"
-sql "ALTER SYSTEM SET tenancy.base_domain = 'saas.example'; " >/dev/null; sql "SELECT pg_reload_conf()" >/dev/null; sleep 0.5
+set_and_reload tenancy.base_domain saas.example
 like "$(sql "SELECT provision_dns('acme', '{\"domain\": \"beta.saas.example\"}')")" 23505 "nor the one that another has by its slug"
 like "$(sql "SELECT provision_dns('acme', '{\"domain\": \"saas.example\"}')")" 23505 "nor the platform's"
 is "$(sql "SELECT name FROM provision_dns('acme', '{\"domain\": \"www.acme.saas.example\"}')")" www.acme.saas.example "what is below its own is its own"
 is "$(sql "SELECT name FROM provision_ssl('acme')")" acme.saas.example "which is the default"
 is "$(becomes ssl active), $(input ssl.do .method)" 'active, "on-demand"' "for certificates, too"
-wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state = 'active' AND component = 'dns'" 2
+wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE state = 'active' AND component = 'dns'" 2
 log >/dev/null
 
 # failing
@@ -97,26 +97,25 @@ is "$(sql "SELECT payload->>'component' FROM tenancy.outbox_event WHERE type = '
 rm "$outside/monitoring.do"
 echo 75 > "$outside/monitoring.check"
 sql "SELECT provision_monitoring('acme')" >/dev/null
-wait_for 20 "SELECT state, error FROM tenancy.provision WHERE component = 'monitoring'" "pending|the command ended with status 75: monitoring cannot check"
+wait_for 30 "SELECT state, error FROM tenancy.provision WHERE component = 'monitoring'" "pending|the command ended with status 75: monitoring cannot check"
 is "$(row monitoring state)" pending "what cannot be yet is tried again"
 rm "$outside/monitoring.check"
 is "$(becomes monitoring active)" active "until it can"
 touch "$outside/monitoring.do.slow"; rm -f "$outside/monitoring.do.begun"
 sql "SELECT provision_monitoring('acme', '{\"target\": \"a:1\"}')" >/dev/null
-for ((i = 0; i < 200; i++)); do [ -e "$outside/monitoring.do.begun" ] && break; sleep 0.1; done
+for ((i = 0; i < 600; i++)); do [ -e "$outside/monitoring.do.begun" ] && break; sleep 0.1; done
 like "$(sql "SELECT provision_monitoring('acme', '{\"target\": \"a:2\"}')")" '55000.*being worked on' "at work it cannot be changed"
 like "$(sql "SELECT provision_remove('acme', 'monitoring')")" '55000.*being worked on' "nor removed"
 is "$(sql "SELECT state FROM provision_monitoring('acme', '{\"target\": \"a:1\"}')")" pending "asking for the same is no error"
 pid=$(sql "SELECT worker_pid FROM tenancy.job_pending WHERE kind = 'provision.run'")
-kill -9 "$pid"
+crash "$pid"
 rm "$outside/monitoring.do.slow"
-for ((i = 0; i < 300; i++)); do [ "$(sql "SELECT 1")" = 1 ] && break; sleep 0.1; done
 is "$(becomes monitoring active), $(row monitoring spec)" 'active, {"target": "a:1"}' "the server is killed at work, and it is done nevertheless"
 
 # looking after it
 log >/dev/null
 is "$(sql "SELECT count(*) FROM provision_check('acme', 'dns')")" 2 "it is looked at again"
-wait_for 20 "SELECT count(*) FROM tenancy.job_pending WHERE kind = 'provision.run'" 0
+wait_for 30 "SELECT count(*) FROM tenancy.job_pending WHERE kind = 'provision.run'" 0
 is "$(log)" "dns check,dns check" "and nothing else"
 echo 1 > "$outside/monitoring.check"
 sql "SELECT provision_check('acme', 'monitoring')" >/dev/null
@@ -124,7 +123,7 @@ is "$(becomes monitoring drifted)" drifted "what is no longer right has drifted"
 rm "$outside/monitoring.check"
 sql "SELECT provision_check('acme', 'monitoring', repair => true)" >/dev/null
 is "$(becomes monitoring active)" active "and is repaired"
-wait_for 20 "SELECT count(*) FROM tenancy.job_pending WHERE kind = 'provision.run'" 0
+wait_for 30 "SELECT count(*) FROM tenancy.job_pending WHERE kind = 'provision.run'" 0
 log >/dev/null
 PGUSER=postgres sql "UPDATE tenancy.provision SET checked_at = now() - interval '25 hours'; UPDATE tenancy.schedule SET next_run_at = now() WHERE name = 'provision.check'" >/dev/null
 wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE checked_at > now() - interval '1 hour'" 4
@@ -167,12 +166,12 @@ is "$(becomes application active)" active "an application"
 log >/dev/null
 echo 1 > "$outside/dns.undo"
 is "$(sql "SELECT count(*) FROM provision_remove('acme')")" 7 "all is removed"
-wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state = 'removal_failed'" 1
+wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE state = 'removal_failed'" 1
 is "$(log)" "monitoring undo,ssl undo,dns undo" "in the opposite order, until one fails"
 is "$(input ssl.undo .domain)" '"acme.saas.example"' "who is told what it was told before"
 rm "$outside/dns.undo"
 sql "SELECT provision_remove('acme')" >/dev/null
-wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state <> 'removed'" 0
+wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE state <> 'removed'" 0
 is "$(sql "SELECT count(*) FROM tenancy.provision WHERE state = 'removed'"), $(log)" "7, dns undo,dns undo,application undo" "again, it goes on"
 is "$(sql "SELECT count(*) FROM provision_remove('acme')"), $(log)" "7, " "once"
 is "$(sql "SELECT name FROM provision_dns('beta', '{\"domain\": \"acme.example.com\"}')")" acme.example.com "its name is free again"
@@ -191,7 +190,7 @@ is "$(sql "SELECT string_agg(component || '=' || state, ' ' ORDER BY component, 
 is "$(sql "SELECT result->>'skipped' FROM tenancy.workflow_step WHERE workflow_id = '$id' AND step = 'monitoring'")" "it was not asked for" "which is said"
 is "$(sql "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.provisioning.success'"), $(sql "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.onboarding.success'")" "1, 0" "it is no onboarding"
 sql "SELECT provision_remove('acme')" >/dev/null
-wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state <> 'removed' AND tenant_id = '$acme'" 0
+wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE state <> 'removed' AND tenant_id = '$acme'" 0
 log >/dev/null
 echo 1 > "$outside/ssl.do"
 id=$(sql "SELECT id FROM onboarding_start('{\"slug\": \"hosted\", \"provision\": {\"monitoring\": false, \"backups\": false}}', 'onboarding_hosted')")
@@ -219,7 +218,7 @@ is "$(sql "SELECT document IS NOT NULL FROM tenant_purge('beta', force => true, 
 is "$(sql "SELECT count(*) FROM tenancy.provision WHERE tenant_id = '$beta' AND state = 'active'")" 6 "all of it"
 echo 1 > "$outside/dns.undo"
 is "$(sql "SELECT document IS NULL FROM tenant_purge('beta', force => true)")" t "a purge begins outside, and is not finished"
-wait_for 20 "SELECT count(*) FROM tenancy.provision WHERE state = 'removal_failed'" 1
+wait_for 30 "SELECT count(*) FROM tenancy.provision WHERE state = 'removal_failed'" 1
 sleep 6
 is "$(sql "SELECT state FROM tenancy.tenant WHERE id = '$beta'"), $(sql "SELECT document IS NULL FROM tenancy.deletion_certificate WHERE tenant_id = '$beta'")" "purging, t" "it waits for what could not be removed"
 is "$(log)" "ssl undo,dns undo" "and does not try for ever"

@@ -18,7 +18,7 @@ read -r line <&"${PURGER[0]}"
 is "$line" "purged" "a purge has done its work, and not committed"
 sql "SELECT kind, error FROM job_run_due() WHERE state = 'failed'" > "$PGHOST/watched" 2>&1 &
 watcher=$!
-ok "$(wait_for 20 "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%job_run_due%' AND wait_event_type = 'Lock'" 1; echo $?)" "what would warn of its quotas waits for it"
+ok "$(wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%job_run_due%' AND wait_event_type = 'Lock'" 1; echo $?)" "what would warn of its quotas waits for it"
 say "COMMIT; SELECT 'committed';"
 read -r line <&"${PURGER[0]}"
 is "$line" "committed" "the purge commits"

@@ -134,8 +134,8 @@ while [ $SECONDS -lt $deadline ]; do
 		pid=$(head -n 1 "$PGHOST/data/postmaster.pid")
 		kill -9 "$pid"
 		# what is left of the old server leaves when it notices
-		for ((i = 0; i < 100; i++)); do pgrep -g "$pid" >/dev/null 2>&1 || break; sleep 0.05; done
-		for ((i = 0; i < 20; i++)); do cluster_restart immediate >/dev/null 2>&1 && break; sleep 0.3; done
+		for ((i = 0; i < 600; i++)); do pgrep -g "$pid" >/dev/null 2>&1 || break; sleep 0.05; done
+		for ((i = 0; i < 100; i++)); do cluster_restart immediate >/dev/null 2>&1 && break; sleep 0.3; done
 	else
 		pid=$(sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tenancy job worker' ORDER BY random() LIMIT 1" 2>/dev/null)
 		[[ $pid =~ ^[0-9]+$ ]] && kill -9 "$pid" 2>/dev/null

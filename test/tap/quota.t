@@ -87,7 +87,8 @@ while [ $flooded -lt 400 ]; do
 	got=$(as_tenant globex "INSERT INTO blob (body) SELECT repeat(md5(random()::text), 32768) FROM generate_series(1, 1);")
 	[[ $got == *53400* ]] && break
 	flooded=$((flooded + 1))
-	sleep 0.02
+	# slowly near the limit, so that a flush comes in time also where it waits for its turn
+	[ $flooded -lt 45 ] && sleep 0.02 || sleep 0.3
 done
 like "$got" '53400.*quota "storage" of tenant "globex" is used up' "a storage flood is stopped"
 bytes=$(sql "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relnamespace = '$globex'::regnamespace AND relkind = 'r'")
@@ -113,7 +114,7 @@ sql "SELECT slug FROM tenant_resume('globex')" >/dev/null
 is "$(as_tenant globex "WITH gone AS (DELETE FROM blob RETURNING 1) SELECT count(*) > 20 FROM gone;")" t "deleting works"
 sql "VACUUM FULL $globex.blob" >/dev/null
 wait_for_room() {
-	for _ in $(seq 40); do
+	for _ in $(seq 200); do
 		[[ $(as_tenant globex "INSERT INTO blob (body) VALUES ('x');") == "" ]] && return
 		sleep 0.25
 	done

@@ -33,11 +33,9 @@ is "$(sql "SELECT limits FROM tenant_scale('hog', '{\"requests\": {\"cpu_seconds
 
 # the CPU budget: a second a minute
 burn="DO \$\$ BEGIN FOR i IN 1..2000000000 LOOP NULL; END LOOP; END \$\$;"
-started=$EPOCHSECONDS
 got=$(as_tenant hog "$burn")
 like "$got" '53400: the CPU budget of tenant "hog" is used up.*1.000 s of CPU a minute' "a statement that overdraws the budget by a minute is cancelled, and told why"
-[ $((EPOCHSECONDS - started)) -le 20 ]
-ok $? "after about two seconds of CPU"
+is "$(sql "SELECT cpu_ms BETWEEN 1500 AND 4000 FROM tenancy.tenant_stat WHERE slug = 'hog'")" t "after about two seconds of CPU"
 like "$(as_tenant hog "$burn")" '53400.*used up' "the next that burns does not get far"
 like "$(PGUSER=hog_bi psql -XAtq -v VERBOSITY=verbose app -c "$burn" 2>&1)" '53400' "in every session of the tenant"
 is "$(as_tenant victim "SELECT 1;")" 1 "and in no other's"
@@ -45,7 +43,7 @@ like "$(sql "SELECT explanation FROM limit_explain('hog') WHERE kind = 'cpu budg
 [ "$(sql "SELECT (resource_usage('hog')->'cpu'->>'budget_used')::numeric > 1.2")" = t ]
 ok $? "and so does resource_usage()"
 is "$(sql "SELECT limits FROM resource_scale('hog', '{\"limits\": {\"cpu_seconds_per_minute\": 60000}}')")" '{"cpu_seconds_per_minute": 60000}' "the operator gives more"
-deadline=$((SECONDS + 75))
+deadline=$((SECONDS + 90))
 while like_now=$(as_tenant hog "SELECT 1;"); [[ $like_now == *53400* && $SECONDS -lt $deadline ]]; do sleep 1; done
 is "$like_now" 1 "what was overdrawn is paid off in a minute at most, and it works again"
 sql "SELECT limits FROM resource_scale('hog', '{\"limits\": {\"cpu_seconds_per_minute\": 30}}')" >/dev/null
@@ -56,10 +54,12 @@ is "$(as_tenant hog "DO \$\$ BEGIN FOR i IN 1..10000000 LOOP NULL; END LOOP; END
 sql "SELECT slug FROM tenant_create('many')" >/dev/null
 sql "SELECT id FROM resource_allocate('many', '{\"limits\": {\"cpu_seconds_per_minute\": 2}}')" >/dev/null
 many_id=$(sql "SELECT id FROM tenancy.tenant WHERE slug = 'many'")
+started=$SECONDS
 for _ in 1 2 3 4 5 6; do as_tenant many "$burn" > /dev/null & done
 wait $(jobs -p)
 used=$(sql "SELECT tenancy.cpu_budget_used('$many_id')")
-awk -v u="$used" 'BEGIN { exit !(u > 1.7 && u < 2.6) }'
+# in a minute one is paid off
+awk -v u="$used" -v seconds=$((SECONDS - started + 1)) 'BEGIN { exit !(u > 1.9 - seconds / 60 && u < 2.6) }'
 ok $? "six sessions at once overdraw the budget by a minute, together ($used)"
 is "$(sql "SELECT refusals BETWEEN 1 AND 6 AND hard = 2 FROM tenancy.refusal_read('$many_id') WHERE what LIKE 'cancelled%'")" t "their cancelling is told"
 sql "SELECT slug FROM tenant_create('warned')" >/dev/null
@@ -73,14 +73,14 @@ SELECT count(*) FROM pg_class a, pg_class b, pg_class c WHERE a.relname < b.reln
 
 # connections
 sql "SELECT limits FROM resource_scale('hog', '{\"limits\": {\"connections\": 2, \"cpu_seconds_per_minute\": null}}')" >/dev/null
-for _ in 1 2; do as_tenant hog "SELECT pg_sleep(20);" >/dev/null & done
+for _ in 1 2; do as_tenant hog "SELECT pg_sleep(600);" >/dev/null & done
 hog_id=$(sql "SELECT id FROM tenancy.tenant WHERE slug = 'hog'")
-wait_for 10 "SELECT tenancy.tenant_sessions('$hog_id')" 2
+wait_for 30 "SELECT tenancy.tenant_sessions('$hog_id')" 2
 like "$(as_tenant hog "SELECT 1;")" '53300.*too many connections for tenant "hog"' "a third session does not enter"
 like "$(PGUSER=hog_bi psql -XAtq app -c "SELECT 1" 2>&1)" 'FATAL: .*too many connections for tenant "hog"' "nor does a bound login"
 is "$(as_tenant victim "SELECT 1;")" 1 "another tenant's does"
 sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'" >/dev/null
-wait_for 10 "SELECT tenancy.tenant_sessions('$hog_id')" 0
+wait_for 30 "SELECT tenancy.tenant_sessions('$hog_id')" 0
 is "$(as_tenant hog "SELECT 1;")" 1 "when they are gone there is room"
 
 # storage is a quota

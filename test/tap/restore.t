@@ -88,7 +88,7 @@ sed -i '/^CREATE EXTENSION.* pg_tenancy /a SELECT pg_catalog.pg_sleep(5);' "$PGH
 psql -Xq -v ON_ERROR_STOP=1 -f "$PGHOST/app.sql" app > "$PGHOST/errors" 2>&1
 ok $? "which is restored beside workers"
 sed 's/^/# /' "$PGHOST/errors" | grep -v pg_sleep | head -n 5
-for _ in $(seq 100); do
+for _ in $(seq 300); do
 	[ "$(sql "SELECT count(*) FROM tenancy.job_run WHERE state = 'succeeded'" app)" -gt 3 ] 2>/dev/null && break
 	sleep 0.2
 done

@@ -146,9 +146,7 @@ $(enter "$(token)" "INSERT INTO note VALUES (1)")" '25006.*f$' "the next transac
 
 # tokens that live
 sql "ALTER SYSTEM SET tenancy.token_replay = 'ttl'" >/dev/null
-sql "ALTER SYSTEM SET tenancy.suspended_access = 'none'" >/dev/null
-sql "SELECT pg_reload_conf()" >/dev/null
-wait_for 10 "SHOW tenancy.token_replay" ttl
+set_and_reload tenancy.suspended_access none
 good=$(token ttl=300)
 is "$(enter "$good" "COMMIT; BEGIN; SELECT tenant_enter('$good') IS NULL; SELECT current_tenant()")" "f
 f

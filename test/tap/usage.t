@@ -43,29 +43,39 @@ SELECT count(*) FROM (SELECT t.slug, e.event_id FROM tenancy.usage_event e JOIN 
 SQL
 export PGOPTIONS="-c client_min_messages=warning"
 seconds=12
-PGUSER=app pgbench -n -c 3 -T $seconds -f "$PGHOST/record.sql" app > "$PGHOST/record.out" 2>&1 &
-pgbench -n -c 1 -T $seconds -f "$PGHOST/cancel.sql" app > "$PGHOST/cancel.out" 2>&1 &
-end=$((SECONDS + seconds - 1))
 hour=0
 looks=0
 bad=
-while [ $SECONDS -lt $end ]; do
-	clock=$(date -u -d "2026-04-01 01:00 UTC + $hour hours" '+%F %H:%M')
-	{ echo "SET tenancy.test_clock = '$clock';"; yes 'SELECT * FROM usage_roll_up();' | head -n 4; } | psql -XAtq app >/dev/null
-	bad+=$(sql "SELECT wrong()")
-	looks=$((looks + 1))
-	hour=$((hour + 5))
+# again where the machine has no time for several looks
+for ((round = 0; round < 8 && looks < 5; round++)); do
+	PGUSER=app pgbench -n -c 3 -T $seconds -f "$PGHOST/record.sql" app > "$PGHOST/record.$round" 2>&1 &
+	pgbench -n -c 1 -T $seconds -f "$PGHOST/cancel.sql" app > "$PGHOST/cancel.$round" 2>&1 &
+	end=$((SECONDS + seconds - 1))
+	while [ $SECONDS -lt $end ]; do
+		clock=$(date -u -d "2026-04-01 01:00 UTC + $hour hours" '+%F %H:%M')
+		{ echo "SET tenancy.test_clock = '$clock';"; yes 'SELECT * FROM usage_roll_up();' | head -n 4; } | psql -XAtq app >/dev/null
+		bad+=$(sql "SELECT wrong()")
+		looks=$((looks + 1))
+		hour=$((hour + 5))
+	done
+	wait $(jobs -p)
 done
-wait $(jobs -p)
+cat "$PGHOST"/record.[0-9] > "$PGHOST/record.out"
+cat "$PGHOST"/cancel.[0-9] > "$PGHOST/cancel.out"
 is "$bad" "" "$looks reports while the frontier moved are what the events add up to"
-grep -q 'number of failed transactions: 0' "$PGHOST/record.out" && ! grep -q aborted "$PGHOST/record.out"
+[ "$(grep -c 'number of failed transactions: 0' "$PGHOST/record.out")" = $round ] && ! grep -q aborted "$PGHOST/record.out"
 ok $? "nobody who recorded failed"
-grep -q 'number of failed transactions: 0' "$PGHOST/cancel.out" && ! grep -q aborted "$PGHOST/cancel.out"
+[ "$(grep -c 'number of failed transactions: 0' "$PGHOST/cancel.out")" = $round ] && ! grep -q aborted "$PGHOST/cancel.out"
 ok $? "nor who cancelled"
 grep -h -E "actually processed|ERROR|error" "$PGHOST/record.out" "$PGHOST/cancel.out" | sed 's/^/# /'
 is "$(sql "SELECT count(*) > 10 FROM tenancy.usage_rollup WHERE metric = 'load'")" t "hours were rolled up"
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "the roll-ups are what the events add up to"
-yes 'SELECT * FROM usage_roll_up();' | head -n 12 | psql -XAtq app >/dev/null
+# a step waits for all transactions that are older than the one before, also autovacuum's
+for ((i = 0; i < 300; i++)); do
+	yes 'SELECT * FROM usage_roll_up();' | head -n 12 | psql -XAtq app >/dev/null
+	[ "$(sql "SELECT bool_and(rolled_until > '2026-04-04 12:00+00') AND NOT EXISTS (SELECT FROM tenancy.usage_rollup WHERE is_delta) FROM tenancy.usage_frontier WHERE metric ~ '^load'")" != t ] || break
+	sleep 0.1
+done
 is "$(sql "SELECT DISTINCT rolled_until > '2026-04-04 12:00+00' FROM tenancy.usage_frontier WHERE metric ~ '^load'")" t "in the end all are"
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup_difference")" 0 "still they are the same"
 is "$(sql "SELECT count(*) FROM tenancy.usage_rollup WHERE is_delta")" 0 "and all late events are merged"
@@ -111,7 +121,7 @@ ok $? "some went while others came"
 is "$(total)" "$((before + recorded))" "and all are counted, once"
 
 # The job, by the setting.
-psql -Xq app -c "ALTER SYSTEM SET tenancy.usage_event_retention = '2d'" -c "SELECT pg_reload_conf()" >/dev/null
+set_and_reload tenancy.usage_event_retention 2d
 job() { psql -XAtq app -c "SET tenancy.test_clock = '$1'" -c "SELECT count(*) FROM job_run_due(100)" -c "SELECT result->>'events' FROM tenancy.job_run WHERE kind = 'usage.prune' ORDER BY started_at DESC LIMIT 1" | tail -n 1; }
 psql -Xq app -c "SELECT count(schedule_set(kind, enabled => kind = 'usage.prune')) FROM tenancy.schedule" >/dev/null
 sql "SELECT count(*) FROM generate_series(1, 20) n, usage_record('globex', 'load', 1, 'due' || n, '2026-04-02 00:00+00')" >/dev/null

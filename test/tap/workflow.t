@@ -3,6 +3,8 @@
 # Workflows: definitions, the onboarding that is shipped, recovery at every step boundary, rollback.
 . "$(dirname "$0")/lib.sh"
 cluster_start --set tenancy.workers=off --set restart_after_crash=on
+# a schedule that is due would take the place of the one job that is to be done
+sql "SELECT kind FROM schedule_set('billing.run', enabled => false); SELECT count(schedule_set(kind, enabled => false)) FROM tenancy.schedule" >/dev/null
 
 # definitions
 define() { sql "SELECT version FROM workflow_define('$1', '{\"steps\": [$2]}')"; }
@@ -70,21 +72,21 @@ like "$(sql "SELECT state FROM onboarding_recover('$id')")" 55000 "and there is 
 
 # killed at every step boundary: before the end of each step is committed, and right after
 kill_in() { # kill_in SQL backend|postmaster: it dies when the statement is done and not committed
-	local i pid
+	local i pid client
 	psql -XAtqc "BEGIN" -c "$1" -c "SELECT 'boundary', pg_sleep(60)" > "$PGHOST/out" 2>&1 &
+	client=$!
 	for ((i = 0; i < 300; i++)); do
 		pid=$(sql "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT ''boundary''%' AND wait_event = 'PgSleep'")
 		[ -n "$pid" ] && break
 		sleep 0.1
 	done
-	if [ "$2" = postmaster ]; then kill_postmaster; else kill -9 "$pid"; fi
-	wait $!
-	for ((i = 0; i < 300; i++)); do [ "$(sql "SELECT 1")" = 1 ] && break; sleep 0.1; done
+	if [ "$2" = postmaster ]; then kill_postmaster; else crash "$pid"; fi
+	wait "$client"
 }
 kill_postmaster() { # and start it again when its children have noticed
 	local i
 	kill -9 "$(head -n 1 "$PGHOST/data/postmaster.pid")"
-	for ((i = 0; i < 50; i++)); do cluster_restart >/dev/null 2>&1 && break; sleep 0.2; done
+	for ((i = 0; i < 150; i++)); do cluster_restart >/dev/null 2>&1 && break; sleep 0.2; done
 }
 boundary() { # boundary N WHAT: a workflow that is cut off at boundary N: at the end of a step, or right after it
 	local steps=("SELECT count(*) FROM job_run_due(1)" "SELECT count(*) FROM job_run_due(1)" "SELECT state FROM onboarding_step_execute('$id', 'github_integration', '$github')" \

@@ -71,7 +71,7 @@ often='"retry": {"max_attempts": 50, "delays_seconds": [0.3]}'
 define often "$(retry=$often step a '"processor": "work.input(jsonb)"'), $(retry=$often step b '"depends_on": ["a"]'), $(retry=$often step c '"depends_on": ["b"]')" >/dev/null
 echo 75 > "$outside/b.check"
 begin 2 often
-wait_for 20 "SELECT attempt >= 2 FROM tenancy.job_pending WHERE kind = 'workflow.command'" t
+wait_for 30 "SELECT attempt >= 2 FROM tenancy.job_pending WHERE kind = 'workflow.command'" t
 rm "$outside/b.check"
 is "$(ends completed)" completed "status 75 is tried again"
 like "$(log)" '^a do,a check,b do,b check,b do,b check.*,c do,c check$' "doing and checking both"
@@ -109,7 +109,7 @@ is "$(steps)" "a=compensating note=compensated b=compensated c=pending" "from a 
 is "$(sql "SELECT error FROM tenancy.workflow WHERE id = '$id'")" "the command ended with status 1: a cannot undo" "it says why"
 is "$(sql "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.onboarding.undo_failed'")" 1 "as an event, too"
 sql "SELECT onboarding_recover('$id', 'rollback')" >/dev/null
-wait_for 20 "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.onboarding.undo_failed'" 2
+wait_for 30 "SELECT count(*) FROM tenancy.outbox_event WHERE type = 'tenant.onboarding.undo_failed'" 2
 is "$(ends compensation_failed)" compensation_failed "once more in vain"
 rm "$outside/a.undo"
 sql "SELECT onboarding_recover('$id', 'rollback')" >/dev/null
@@ -122,7 +122,7 @@ rm -f "$outside/a.undo" "$outside/b.do"
 # rolled back while a command is at work
 touch "$outside/b.do.slow"; rm -f "$outside/b.do.begun"
 begin 7
-for ((i = 0; i < 200; i++)); do [ -e "$outside/b.do.begun" ] && break; sleep 0.1; done
+for ((i = 0; i < 600; i++)); do [ -e "$outside/b.do.begun" ] && break; sleep 0.1; done
 is "$(sql "SELECT state FROM onboarding_recover('$id', 'rollback')")" compensating "it is given up while a command is at work"
 is "$(steps)" "a=completed note=completed b=running c=pending" "which is waited for"
 rm "$outside/b.do.slow"
@@ -132,10 +132,9 @@ is "$(log)" "a do,a check,b do,b check,b undo,a undo" "in order"
 # the worker is killed at work
 touch "$outside/b.do.slow"; rm -f "$outside/b.do.begun"
 begin 8
-for ((i = 0; i < 200; i++)); do [ -e "$outside/b.do.begun" ] && break; sleep 0.1; done
-kill -9 "$(sql "SELECT worker_pid FROM tenancy.job_pending WHERE kind = 'workflow.command'")"
+for ((i = 0; i < 600; i++)); do [ -e "$outside/b.do.begun" ] && break; sleep 0.1; done
+crash "$(sql "SELECT worker_pid FROM tenancy.job_pending WHERE kind = 'workflow.command'")"
 rm "$outside/b.do.slow"
-for ((i = 0; i < 300; i++)); do [ "$(sql "SELECT 1")" = 1 ] && break; sleep 0.1; done
 is "$(ends completed)" completed "the server is killed while a command is at work"
 like "$(log)" '^a do,a check,b do,b do,b check,c do,c check$' "what had begun is done again, once"
 
