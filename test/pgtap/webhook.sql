@@ -2,6 +2,7 @@
 SELECT * FROM no_plan();
 \ir quiet.psql
 CREATE EXTENSION pgcrypto;
+SET timezone = 'UTC';
 SET tenancy.test_clock = '2026-02-01 00:00:00+00';
 SELECT plan_create('hundred', 'Hundred', 'custom', '{"type": "fixed", "base_price": 100, "currency": "USD", "billing_period": "monthly"}') IS NULL \g /dev/null
 SELECT count(tenant_create('hook-' || n, plan => 'hundred', isolation => 'pool', starts_at => '2026-01-01 00:00+00')) FROM generate_series(1, 3) n \g /dev/null
