@@ -25,7 +25,7 @@ RETURNS TABLE (month date, legal_entity text, currency text, amount numeric)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT (m.month AT TIME ZONE 'UTC')::date, i.legal_entity, i.currency,
-           sum(tenancy.revenue_earned(l.net, l.period_start, l.period_end, m.month + interval '1 month', i.currency)
+           sum(tenancy.revenue_earned(l.net, l.period_start, l.period_end, m.next_month, i.currency)
                - tenancy.revenue_earned(l.net, l.period_start, l.period_end, greatest(m.month, deferred_revenue_schedule.at), i.currency)) AS amount
       FROM tenancy.invoice i,
            LATERAL (SELECT v.net - coalesce((SELECT sum(e.net) FROM tenancy.credit_note_line e
@@ -36,14 +36,14 @@ BEGIN ATOMIC
                       FROM tenancy.invoice_line v
                      WHERE v.invoice_id = i.id AND v.kind IN ('advance', 'credit')
                        AND v.period_end > deferred_revenue_schedule.at) l,
-           LATERAL (SELECT g AT TIME ZONE 'UTC' AS month
+           LATERAL (SELECT g AT TIME ZONE 'UTC' AS month, (g + interval '1 month') AT TIME ZONE 'UTC' AS next_month
                       FROM generate_series(date_trunc('month', greatest(l.period_start, deferred_revenue_schedule.at) AT TIME ZONE 'UTC'),
                                            l.period_end AT TIME ZONE 'UTC' - interval '1 microsecond', interval '1 month') g) m
      WHERE i.deferred <> 0 AND i.issued_at <= deferred_revenue_schedule.at
        AND i.state IN ('open', 'paid', 'uncollectible')
        AND (deferred_revenue_schedule.tenant IS NULL OR i.tenant_id = deferred_revenue_schedule.tenant::uuid)
      GROUP BY 1, 2, 3
-    HAVING sum(tenancy.revenue_earned(l.net, l.period_start, l.period_end, m.month + interval '1 month', i.currency)
+    HAVING sum(tenancy.revenue_earned(l.net, l.period_start, l.period_end, m.next_month, i.currency)
                - tenancy.revenue_earned(l.net, l.period_start, l.period_end, greatest(m.month, deferred_revenue_schedule.at), i.currency)) <> 0
      ORDER BY 1, 2, 3;
 END;

@@ -32,6 +32,13 @@ SELECT results_eq($$SELECT month, amount FROM deferred_revenue_schedule('2026-01
              round(1200.0 * ((date '2026-01-01' + make_interval(months => n + 1))::date - date '2026-01-01') / 365, 2) - round(1200.0 * ((date '2026-01-01' + make_interval(months => n))::date - date '2026-01-01') / 365, 2)
         FROM generate_series(0, 11) n$$, 'the schedule of a year, by days of 365');
 SELECT is((SELECT sum(amount) FROM deferred_revenue_schedule('2026-01-01 00:00+00', 'rev-a')), 1200.00, 'comes to all of it');
+-- where clocks change in March and November
+SET timezone = 'America/New_York';
+SELECT results_eq($$SELECT month, amount FROM deferred_revenue_schedule('2026-01-01 00:00+00', 'rev-a')$$,
+    $$SELECT (date '2026-01-01' + make_interval(months => n))::date,
+             round(1200.0 * ((date '2026-01-01' + make_interval(months => n + 1))::date - date '2026-01-01') / 365, 2) - round(1200.0 * ((date '2026-01-01' + make_interval(months => n))::date - date '2026-01-01') / 365, 2)
+        FROM generate_series(0, 11) n$$, 'whatever the zone of who asks');
+RESET timezone;
 SELECT is(revenue_recognize('2026-02-01 00:00+00'), 2::bigint, 'a month later');
 SELECT is(books('rev-a'), 'deferred_revenue -1098.08, receivable 1200.00, revenue -101.92', '31 of 365 days are earned: 101.92');
 SELECT is(revenue_recognize('2026-02-01 00:00+00'), 0::bigint, 'once');
