@@ -35,6 +35,7 @@
 #include "privacy/hold.h"
 #include "shmem/shmem.h"
 #include "tenant/shared_table.h"
+#include "worker/restore.h"
 #include "worker/worker.h"
 
 #include "access/xact.h"
@@ -526,6 +527,7 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 	volatile Oid database = InvalidOid;
 	volatile bool is_done = false;
 	volatile bool is_explaining = false;
+	volatile int restore_level = 0;
 	PlannedStmt *volatile allowed = statement;
 	List *volatile changed = NIL;
 	int level = nesting_level;
@@ -565,9 +567,13 @@ on_utility(PlannedStmt *statement, const char *query_string, bool read_only_tree
 		is_explaining = IsA(node, ExplainStmt);
 		explain_level += is_explaining;
 		if (context == PROCESS_UTILITY_TOPLEVEL)
+		{
 			database = worker_before_utility(node);
+			restore_level = restore_before_statement(node);
+		}
 		run_utility_watched(allowed, query_string, read_only_tree, context, params, environment,
 							dest, completion);
+		restore_after_statement(restore_level);
 		if (extension_is_ready())
 		{
 			shared_table_after_statement(changed);

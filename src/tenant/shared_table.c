@@ -443,11 +443,12 @@ add_references(List *relids, List *elements)
 
 /* The policies of a shared table are the operator's, and ours are nobody's. */
 static void
-require_may_change_policy(const RangeVar *table, const char *policy)
+require_may_change_policy(const RangeVar *table, const char *policy, bool is_made)
 {
 	Oid admin = get_role_oid("tenancy_admin", true);
-	bool is_ours =
-		strcmp(policy, "tenancy_isolation") == 0 || strcmp(policy, "tenancy_access") == 0;
+	/* Without the one that isolates, the table is not sound; the other is made as any is. */
+	bool is_ours = !is_made && (strcmp(policy, "tenancy_isolation") == 0 ||
+								strcmp(policy, "tenancy_access") == 0);
 
 	if (add_shared(NIL, table) == NIL)
 		return;
@@ -470,7 +471,7 @@ check_dropped_policies(DropStmt *statement)
 		List *name = list_copy(castNode(List, lfirst(cell)));
 		char *policy = strVal(llast(name));
 
-		require_may_change_policy(makeRangeVarFromNameList(list_delete_last(name)), policy);
+		require_may_change_policy(makeRangeVarFromNameList(list_delete_last(name)), policy, false);
 	}
 }
 
@@ -520,11 +521,11 @@ shared_table_before_statement(Node *statement)
 		case T_CreatePolicyStmt:
 			if (only_sound(add_shared(NIL, castNode(CreatePolicyStmt, statement)->table)) != NIL)
 				require_may_change_policy(castNode(CreatePolicyStmt, statement)->table,
-										  castNode(CreatePolicyStmt, statement)->policy_name);
+										  castNode(CreatePolicyStmt, statement)->policy_name, true);
 			break;
 		case T_AlterPolicyStmt:
 			require_may_change_policy(castNode(AlterPolicyStmt, statement)->table,
-									  castNode(AlterPolicyStmt, statement)->policy_name);
+									  castNode(AlterPolicyStmt, statement)->policy_name, false);
 			break;
 		case T_DropStmt:
 			if (castNode(DropStmt, statement)->removeType == OBJECT_POLICY)
@@ -533,7 +534,7 @@ shared_table_before_statement(Node *statement)
 		case T_RenameStmt:
 			if (castNode(RenameStmt, statement)->renameType == OBJECT_POLICY)
 				require_may_change_policy(castNode(RenameStmt, statement)->relation,
-										  castNode(RenameStmt, statement)->subname);
+										  castNode(RenameStmt, statement)->subname, false);
 			relids = add_shared(relids, castNode(RenameStmt, statement)->relation);
 			break;
 		case T_AlterTableStmt:

@@ -31,8 +31,11 @@
 
 #define PAUSE_US (60 * USECS_PER_SEC)
 
-/* Who is held is resumed when a session ends; should that be forgotten, after a day. */
-#define HOLD_US USECS_PER_DAY
+/* A restore ends with its sessions; should that be forgotten, after a day. */
+#define RESTORE_US USECS_PER_DAY
+
+/* pg_restore --jobs ends its first session before it starts the others, and they before the last. */
+#define RESTORE_GOES_ON_US (10 * USECS_PER_SEC)
 #define RUNNER_LEAVES_WITHIN_US (5 * USECS_PER_SEC)
 #define POLL_MS 10
 
@@ -210,6 +213,7 @@ directory_take(Oid database)
 	{
 		entry->runner = MyProcPid;
 		entry->since = now;
+		entry->is_restored = false;
 		taken = true;
 	}
 	unlock_entry();
@@ -335,27 +339,62 @@ directory_pause(Oid database)
 }
 
 void
-directory_hold(Oid database)
+directory_begin_restore(Oid database)
 {
-	TimestampTz until = GetCurrentTimestamp() + HOLD_US;
+	TimestampTz now = GetCurrentTimestamp();
 	DirectoryEntry *entry;
 
 	(void) directory_note_due(database, DUE_NEVER);
 	entry = lock_entry(database);
 	if (entry == NULL)
 		return;
-	entry->paused_until = until;
+	entry->is_restored = true;
+	entry->restorer_count++;
+	entry->paused_until = now + RESTORE_US;
+	unlock_entry();
+}
+
+bool
+directory_join_restore(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DirectoryEntry *entry = lock_entry(database);
+	bool is_restored;
+
+	if (entry == NULL)
+		return false;
+	is_restored = entry->is_restored && entry->paused_until > now;
+	if (is_restored)
+	{
+		entry->restorer_count++;
+		entry->paused_until = now + RESTORE_US;
+	}
+	unlock_entry();
+	return is_restored;
+}
+
+void
+directory_end_restore(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DirectoryEntry *entry = lock_entry(database);
+
+	if (entry == NULL)
+		return;
+	if (entry->restorer_count > 0 && --entry->restorer_count == 0)
+		entry->paused_until = now + RESTORE_GOES_ON_US;
 	unlock_entry();
 }
 
 void
 directory_resume(Oid database)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	DirectoryEntry *entry = lock_entry(database);
 
 	if (entry == NULL)
 		return;
-	entry->paused_until = 0;
+	entry->paused_until = entry->restorer_count > 0 ? now + RESTORE_US : 0;
 	unlock_entry();
 }
 

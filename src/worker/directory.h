@@ -25,6 +25,8 @@ typedef struct DirectoryEntry
 	TimestampTz next_due;            /* of scheduled work; DUE_NOW until a runner has looked */
 	TimestampTz paused_until;        /* no runner before this */
 	TimestampTz retry_at;            /* nor before this, after failures */
+	int restorer_count;              /* sessions that restore a dump into it */
+	bool is_restored;                /* by them, or it was a moment ago */
 	int failure_count;               /* in a row */
 	TimestampTz next_job[JOB_ROLES]; /* DUE_NOW while queued jobs are ready */
 	TimestampTz jobs_since;          /* the last job worker came or left */
@@ -80,8 +82,15 @@ extern DirectoryEntry *directory_read(int *count);
 extern void directory_pause(Oid database);
 extern void directory_resume(Oid database);
 
-/* Keep them away from one that none has seen yet, until it is resumed.  Never raises. */
-extern void directory_hold(Oid database);
+/*
+ * A session restores a dump into the database: none has seen it yet, and none comes until the last
+ * such session has ended, and a moment later, in which others may take over.  Never raise.
+ */
+extern void directory_begin_restore(Oid database);
+extern void directory_end_restore(Oid database);
+
+/* One more session does; false where nobody began, or it has ended. */
+extern bool directory_join_restore(Oid database);
 
 /*
  * Queued jobs are ready in this database, or will be at the time given: wakes a worker that is

@@ -15,12 +15,12 @@
 #include "meter/meter.h"
 #include "worker/directory.h"
 #include "worker/door.h"
+#include "worker/restore.h"
 #include "worker/worker.h"
 
 #include <signal.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "libpq/pqsignal.h"
@@ -301,43 +301,12 @@ worker_after_utility(Node *statement, Oid database, bool is_done)
 	}
 }
 
-/* The database that this session restores a dump into. */
-static Oid restored_database = InvalidOid;
-
-static void
-end_restore(int code, Datum argument)
-{
-	if (!OidIsValid(restored_database))
-		return;
-	directory_resume(restored_database);
-	restored_database = InvalidOid;
-	directory_wake_launcher();
-}
-
-/*
- * Is a dump being restored?  Then the session has said so, as pg_dump has it in all of its output.
- * Parts of tables by time and rows that come with the dump must not be there before: runners stay
- * away until the session ends.
- */
-static bool
-is_restoring(void)
-{
-	return !check_function_bodies && *namespace_search_path == '\0';
-}
-
 void
 worker_note_extension(void)
 {
-	static bool is_registered = false;
-
 	extension_is_new = true;
 	transaction_watch();
-	if (!is_restoring())
-		return;
-	if (!is_registered)
-		on_shmem_exit(end_restore, (Datum) 0);
-	is_registered = true;
-	restored_database = MyDatabaseId;
+	restore_note_extension();
 }
 
 /* Sometimes a database is looked at for nothing: after ROLLBACK TO, or of a copied template. */
@@ -354,8 +323,8 @@ worker_transaction_event(XactEvent event)
 			break;
 		case XACT_EVENT_COMMIT:
 			is_due_here = schedule_take_changed() || extension_is_new;
-			if (extension_is_new && OidIsValid(restored_database))
-				directory_hold(restored_database);
+			if (extension_is_new)
+				restore_begin();
 			if (is_due_here)
 				(void) directory_note_due(MyDatabaseId, DUE_NOW);
 			if (OidIsValid(new_database))

@@ -113,6 +113,16 @@ crash() { # crash PID
 }
 crashes() { grep -c 'all server processes terminated; reinitializing' "$server_log"; }
 
+# Every row of every table of ours that a dump has, as text.
+contents() { # contents DATABASE
+	local table
+	for table in $(psql -XAtqc "SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'tenancy'::regnamespace AND relkind = 'r' AND obj_description(c.oid, 'pg_class') NOT LIKE '% Not dumped.' ORDER BY relname" "$1"); do
+		echo "== $table"
+		# rows that the install script brings have the time of the install
+		psql -XAtqc "SELECT CASE WHEN to_jsonb(x) @> '{\"shipped\": true}' THEN to_jsonb(x) - 'created_at' ELSE to_jsonb(x) END FROM $table x ORDER BY 1" "$1"
+	done
+}
+
 # Sets node_modules to a directory with what test/node/package.json names, or fails where there
 # is no Node.js with npm, or no network.
 install_node_modules() {

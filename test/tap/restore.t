@@ -24,15 +24,6 @@ BEGIN; SELECT tenant_context_set('acme'); INSERT INTO note VALUES (1, 'kept'); I
 SELECT usage_flush();
 SQL
 
-# Every row of every table of ours, as text.
-contents() { # contents DATABASE
-	local table
-	for table in $(psql -XAtqc "SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'tenancy'::regnamespace AND relkind = 'r' AND obj_description(c.oid, 'pg_class') NOT LIKE '% Not dumped.' ORDER BY relname" "$1"); do
-		echo "== $table"
-		# rows that the install script brings have the time of the install
-		psql -XAtqc "SELECT CASE WHEN to_jsonb(x) @> '{\"shipped\": true}' THEN to_jsonb(x) - 'created_at' ELSE to_jsonb(x) END FROM $table x ORDER BY 1" "$1"
-	done
-}
 works() { # works DATABASE
 	is "$(sql "BEGIN; SELECT current_tenant() IS NULL, tenant_context_set('acme') IS NOT NULL; SELECT body, (SELECT body FROM shared_note) FROM note; COMMIT" "$1")" \
 		"t|t
