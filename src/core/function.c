@@ -103,12 +103,23 @@ required_numeric_array(FunctionCallInfo fcinfo, int n, const char *name, int *co
 	return values;
 }
 
+static void
+tell_name(void *name)
+{
+	errcontext("reading \"%s\"", (const char *) name);
+}
+
 TimestampTz
 timestamptz_from_text(const char *text, const char *name)
 {
-	TimestampTz value = DatumGetTimestampTz(DirectFunctionCall3(
-		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	ErrorContextCallback teller = {
+		.previous = error_context_stack, .callback = tell_name, .arg = unconstify(char *, name)};
+	TimestampTz value;
 
+	error_context_stack = &teller;
+	value = DatumGetTimestampTz(DirectFunctionCall3(
+		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	error_context_stack = teller.previous;
 	if (TIMESTAMP_NOT_FINITE(value))
 		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				errmsg("\"%s\" must be a finite time", name));

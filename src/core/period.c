@@ -42,10 +42,35 @@ billing_period(const char *name)
 			errhint("Possible: \"daily\", \"weekly\", \"monthly\", \"quarterly\", \"yearly\"."));
 }
 
+/*
+ * A zone by its rules, such as "EST5" or "+02:00" (which is west of Greenwich), always has a digit.
+ * Of the names of zones these have one.
+ */
+static bool
+is_name_of_zone(const char *name)
+{
+	static const char *const with_digits[] = {"CST6CDT", "EST5EDT", "MST7MDT", "PST8PDT"};
+
+	if (strpbrk(name, "0123456789") == NULL || pg_strncasecmp(name, "Etc/GMT", 7) == 0)
+		return true;
+	for (int i = 0; i < lengthof(with_digits); i++)
+	{
+		if (pg_strcasecmp(with_digits[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
 void
 require_time_zone(const char *name)
 {
-	if (pg_tzset(name) == NULL)
+	if (is_name_of_zone(name) && pg_tzset(name) != NULL)
+		return;
+	if (pg_tzset(name) != NULL)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("time zone \"%s\" is not the name of a zone", name),
+				errhint("A fixed offset is wrong for half of the year: say \"Europe/Berlin\"."));
+	else
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("time zone \"%s\" not recognized", name));
 }

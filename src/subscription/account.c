@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/function.h"
 #include "core/json.h"
+#include "core/money.h"
 
 #include "utils/builtins.h"
 
@@ -96,6 +97,13 @@ GATE_LOOKUP(
 	" WHERE NOT EXISTS (SELECT FROM tenancy.tax_rate r WHERE r.id = t AND r.active) LIMIT 1",
 	JSONBOID);
 GATE_LOOKUP(legal_entity_exists, "SELECT FROM tenancy.legal_entity e WHERE e.id = $1", TEXTOID);
+GATE_LOOKUP(dunning_policy_exists, "SELECT FROM tenancy.dunning_policy p WHERE p.id = $1", TEXTOID);
+/* Of another legal entity, that numbers its documents by a series. */
+GATE_LOOKUP(series_taken,
+			"SELECT e.id, v.series FROM tenancy.legal_entity e,"
+			"       LATERAL (VALUES (e.invoice_series), (e.credit_note_series)) AS v(series)"
+			" WHERE e.id <> $1 AND v.series IN ($2, $3) LIMIT 1",
+			TEXTOID, TEXTOID, TEXTOID);
 
 static const char *const categories[] = {"AE", "E", "G", "K", "L", "M", "O", "S", "Z", NULL};
 static const char *const roundings[] = {"invoice", "line", NULL};
@@ -197,6 +205,9 @@ require_known_rates(const Jsonb *document)
 				errmsg("tax rate \"%s\" does not exist or is not active", row_text(rows, 0, 0)));
 }
 
+/* As the table has it. */
+#define MOST_PERCENT 1000
+
 /*
  * tax_rate_create(id text, percentage numeric, name text, is_inclusive boolean, category text,
  *     country text) → tenancy.tax_rate
@@ -223,6 +234,10 @@ TENANCY_FUNCTION(tax_rate_create)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid country \"%s\"", country),
 				errhint("It is a code of ISO 3166-1, such as \"DE\"."));
+	if (numeric_compare(percentage, numeric_zero()) < 0 ||
+		numeric_compare(percentage, numeric_from_int(MOST_PERCENT)) >= 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"percentage\" must be at least 0 and less than %d", MOST_PERCENT));
 	if (*id == '\0' || strlen(id) >= NAMEDATALEN)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid id \"%s\" for a tax rate", id), errhint("It has 1 to 63 bytes."));
@@ -255,6 +270,7 @@ TENANCY_FUNCTION(legal_entity_set)
 {
 	char *id = required_text(fcinfo, 0, "id");
 	Jsonb *document;
+	GateRows *taken;
 
 	require_argument(fcinfo, 1, "entity");
 	document = PG_GETARG_JSONB_P(1);
@@ -266,6 +282,13 @@ TENANCY_FUNCTION(legal_entity_set)
 				errhint("It has 1 to 63 lower-case letters, digits, underscores and hyphens."));
 	json_validate(document, legal_entity_members, "legal entity");
 	require_known_rates(document);
+	taken = gate_run(&series_taken, EXPECT_AT_MOST_ONE, gate_text(id),
+					 gate_text(json_text(document, "invoice_series")),
+					 gate_text(json_text(document, "credit_note_series")));
+	if (taken->count == 1)
+		ereport(ERROR, errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("series \"%s\" is one of legal entity \"%s\"", row_text(taken, 0, 1),
+					   row_text(taken, 0, 0)));
 	PG_RETURN_DATUM(row_datum(
 		gate_run(&legal_entity_put, EXPECT_ONE, gate_text(id), gate_jsonb(document)), 0, 0));
 }
@@ -276,6 +299,7 @@ TENANCY_FUNCTION(billing_account_set)
 	pg_uuid_t *tenant = required_uuid(fcinfo, 0, "tenant");
 	Jsonb *document;
 	char *entity;
+	char *policy;
 	char *treatment;
 
 	require_argument(fcinfo, 1, "account");
@@ -289,6 +313,11 @@ TENANCY_FUNCTION(billing_account_set)
 		gate_run(&legal_entity_exists, EXPECT_AT_MOST_ONE, gate_text(entity))->count == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("legal entity \"%s\" does not exist", entity));
+	policy = json_text(document, "dunning_policy");
+	if (policy != NULL &&
+		gate_run(&dunning_policy_exists, EXPECT_AT_MOST_ONE, gate_text(policy))->count == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("dunning policy \"%s\" does not exist", policy));
 	treatment = json_text(document, "tax_treatment");
 	if (treatment != NULL &&
 		(strcmp(treatment, "taxed") == 0) != (json_text(document, "exemption_reason") == NULL))

@@ -126,6 +126,27 @@ invalid_coupon(const char *fault)
 	ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid coupon: %s", fault));
 }
 
+/* Infinity, of the sign that there is, where it is not said. */
+static TimestampTz
+validity(const Jsonb *document, const char *name, TimestampTz unsaid)
+{
+	char *text = json_text(document, name);
+
+	if (text == NULL || strcmp(text, unsaid == DT_NOEND ? "infinity" : "-infinity") == 0)
+		return unsaid;
+	return timestamptz_from_text(text, name);
+}
+
+static void
+validate_amount(Numeric value, const char *currency)
+{
+	int exponent = currency_exponent(currency);
+
+	if (numeric_compare(value, money_round(value, exponent)) != 0)
+		invalid_coupon(psprintf("\"value\" must have at most %d decimals, which is what %s has",
+								exponent, currency));
+}
+
 static void
 validate_coupon(const Jsonb *document)
 {
@@ -143,6 +164,10 @@ validate_coupon(const Jsonb *document)
 	if (is_fixed != (json_text(document, "currency") != NULL))
 		invalid_coupon(is_fixed ? "\"currency\" is missing"
 								: "\"currency\" has no meaning for a percentage");
+	if (is_fixed)
+		validate_amount(value, json_text(document, "currency"));
+	if (validity(document, "valid_from", DT_NOBEGIN) >= validity(document, "valid_until", DT_NOEND))
+		invalid_coupon("\"valid_until\" must be later than \"valid_from\"");
 	if ((duration != NULL && strcmp(duration, "repeating") == 0) !=
 		(json_numeric(document, "duration_periods") != NULL))
 		invalid_coupon("\"duration_periods\" belongs to the duration \"repeating\"");

@@ -45,4 +45,21 @@ SELECT throws_ok($$SELECT subscription_create('t', 'bare', '2026-05-10 23:59:59+
 SELECT is((SELECT state FROM subscription_create('t', 'bare', '2026-05-11 00:00+00')), 'active', 'the next one begins where the last one ended');
 SELECT tenant_create('u', isolation => 'pool') \g /dev/null
 SELECT is((SELECT state FROM subscription_create('u', 'bare', '2026-05-01 00:00+00')), 'active', 'another tenant is free to');
+-- what cannot be meant is refused, by its name
+SELECT tenant_create('v', isolation => 'pool') \g /dev/null
+SELECT throws_ok(format($$SELECT subscription_create('v', 'bare', '2026-05-01', %L)$$, z), '22023', format('time zone "%s" is not the name of a zone', z), 'the zone ' || z) FROM unnest('{+02:00,EST5,Europe5,<+02>-2}'::text[]) z;
+SELECT throws_ok($$SELECT subscription_create('v', 'bare', '2026-05-01', 'Mars/Olympus')$$, '22023', 'time zone "Mars/Olympus" not recognized', 'a zone that there is not');
+SELECT is((SELECT time_zone FROM subscription_create('v', 'bare', '2026-05-01', 'EST5EDT')), 'EST5EDT', 'a name may have a digit');
+SELECT throws_ok($$SELECT coupon_create('c', '{"kind": "fixed", "value": 5.005, "currency": "USD"}')$$, '22023', 'invalid coupon: "value" must have at most 2 decimals, which is what USD has', 'a coupon of half a cent');
+SELECT throws_ok($$SELECT coupon_create('c', '{"kind": "fixed", "value": 5.5, "currency": "JPY"}')$$, '22023', 'invalid coupon: "value" must have at most 0 decimals, which is what JPY has', 'or of half a yen');
+SELECT throws_ok($$SELECT coupon_create('c', '{"kind": "fixed", "value": 5, "currency": "yen"}')$$, '22023', NULL, 'or of no currency');
+SELECT is((SELECT value FROM coupon_create('c', '{"kind": "fixed", "value": 5.005, "currency": "BHD"}')), 5.005, 'a dinar has three decimals');
+SELECT is((SELECT value FROM coupon_create('d', '{"kind": "percent", "value": 33.333}')), 33.333, 'a percentage as many as it likes');
+SELECT throws_ok($$SELECT coupon_create('e', '{"kind": "percent", "value": 5, "valid_from": "2030-01-01", "valid_until": "2030-01-01"}')$$, '22023', 'invalid coupon: "valid_until" must be later than "valid_from"', 'a coupon that is never valid');
+SELECT throws_ok($$SELECT coupon_create('e', '{"kind": "percent", "value": 5, "valid_from": "never"}')$$, '22007', NULL, 'no time');
+SELECT is((SELECT valid_until FROM coupon_create('e', '{"kind": "percent", "value": 5, "valid_from": "-infinity", "valid_until": "infinity"}')), 'infinity', 'always');
+SELECT throws_ok(format('SELECT tax_rate_create(%L, %s)', 'x', p), '22023', 'argument "percentage" must be at least 0 and less than 1000', 'a tax of ' || p) FROM unnest('{-1,1000}'::numeric[]) p;
+SELECT throws_ok($$SELECT legal_entity_set('other', '{"name": "Other", "invoice_series": "INV"}')$$, '23505', 'series "INV" is one of legal entity "default"', 'a series that is taken');
+SELECT throws_ok($$SELECT legal_entity_set('other', '{"name": "Other", "credit_note_series": "INV"}')$$, '23505', NULL, 'for whatever it is taken');
+SELECT throws_ok($$SELECT billing_account_set('v', '{"dunning_policy": "none"}')$$, '42704', 'dunning policy "none" does not exist', 'an unknown policy');
 SELECT * FROM finish();

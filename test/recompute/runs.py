@@ -2,8 +2,8 @@
 
     runs.py [INVOICES [SEED]]    # at least so many invoices; connects as the environment says
 
-Random plans, subscriptions, changes, usage (some of it late), coupons and taxes are put into the
-database, which is billed at random moments.  Then every invoice is made again: from the history
+Random plans and add-ons, subscriptions with and without trials, changes, pauses, usage (some of it
+late), coupons and taxes are put into the database, which is billed at random moments.  Then every invoice is made again: from the history
 of the subscriptions, the rows of usage, the versions of prices, and the coupons that were given; no
 row that billing wrote is looked at but to compare it.  Amounts are Fraction; times are whole
 microseconds, and civil times are Python's.
@@ -105,14 +105,20 @@ class World:
                    "charges": [self.charge(n) for n in range(self.random.randrange(1, 4))]}
         if family["setup_fee"]:
             pricing["setup_fee"] = self.amount(30, 2)
+        if family["trial_days"]:
+            pricing.update(trial_days=family["trial_days"], trial_usage=self.pick(("billed", "free")))
         if family["minimum"]:
             pricing.update(base_timing="arrears", minimum=self.amount(200, 2))
             pricing["charges"] = [{**charge, "timing": "arrears"} if "timing" in charge else charge for charge in pricing["charges"]]
         return pricing
 
+    def addon(self, family):
+        """Its base price, its setup fee and its charges are besides those of the plan."""
+        return {name: value for name, value in self.pricing({**family, "minimum": False, "trial_days": 0, "setup_fee": self.chance(40)}).items()}
+
     def call(self, *statements):
         """Calls that may be refused, such as a change of a time that has been billed."""
-        self.session.execute(";".join("DO $do$ BEGIN PERFORM %s; EXCEPTION WHEN invalid_parameter_value OR object_not_in_prerequisite_state"
+        self.session.execute(";".join("DO $do$ BEGIN PERFORM %s; EXCEPTION WHEN invalid_parameter_value OR undefined_object OR object_not_in_prerequisite_state"
                                       " OR unique_violation THEN NULL; END $do$" % statement for statement in statements) or "SELECT WHERE false")
 
     def set_clock(self, at):
@@ -136,10 +142,14 @@ class World:
         self.families = []
         for n in range(12):
             family = {"currency": self.pick(("USD", "USD", "BHD", "JPY")), "period": self.pick(("monthly", "monthly", "weekly", "quarterly")),
-                      "unit": self.pick(("second", "day")), "minimum": self.chance(25), "setup_fee": self.chance(30)}
-            family["plans"] = ["f%dp%d" % (n, m) for m in range(3)]
-            for plan in family["plans"]:
-                self.call("plan_create(%s, %s, 'custom', %s)" % (quote(plan), quote(plan), quote(document(self.pricing(family)))))
+                      "unit": self.pick(("second", "day")), "minimum": self.chance(25), "setup_fee": self.chance(30),
+                      "trial_days": self.random.randrange(1, 40) if self.chance(35) else 0}
+            for kind in ("plan", "addon"):
+                family[kind + "s"] = ["f%d%s%d" % (n, kind[0], m) for m in range(3 if kind == "plan" else 2)]
+                for plan in family[kind + "s"]:
+                    pricing = self.pricing(family) if kind == "plan" else self.addon(family)
+                    self.call("plan_create(%s, %s, 'custom', %s, kind => %s, family => 'f%d')" % (
+                        quote(plan), quote(plan), quote(document(pricing)), quote(kind), n))
             self.families.append(family)
         clock = datetime(2024, 1, 20, tzinfo=UTC)
         self.set_clock(clock)
@@ -149,14 +159,26 @@ class World:
             start = clock + timedelta(seconds=self.random.randrange(20 * 86400))
             self.call("tenant_create('r-%d', isolation => 'pool')" % n)
             self.call("billing_account_set('r-%d', '{\"legal_entity\": \"e%d\"}')" % (n, self.random.randrange(4)),
-                      "subscription_create('r-%d', %s, %s, %s, %d)" % (n, quote(self.pick(family["plans"])), quote(start.isoformat()),
-                                                                      quote(self.pick(ZONES)), self.random.randrange(1, 6)))
+                      "subscription_create('r-%d', %s, %s, %s, %d, options => %s)" % (
+                          n, quote(self.pick(family["plans"])), quote(start.isoformat()), quote(self.pick(ZONES)), self.random.randrange(1, 6),
+                          quote(document({"addons": [self.some_addon(family)]} if self.chance(20) else {}))))
             self.subscribed.append((n, family))
         return clock + timedelta(days=20)
 
+    def some_addon(self, family):
+        return {"plan": self.pick(family["addons"]), "quantity": self.random.randrange(1, 4)}
+
+    def change(self, family):
+        change = {"invoice": "next", "effective": self.pick(("now", "now", "period_end"))}
+        if self.chance(30):
+            addon = self.some_addon(family)
+            return {**change, "addons": [{**addon, "quantity": 0} if self.chance(30) else addon]}
+        change["quantity"] = self.random.randrange(1, 8)
+        return {**change, "plan": self.pick(family["plans"])} if self.chance(60) else change
+
     def live(self, months):
         """Steps of at most 20 days: something happens to each, then all is billed."""
-        clock, self.runs = self.set_up(), []
+        clock, self.runs, self.modes = self.set_up(), [], []
         end = clock + timedelta(days=30 * months)
         while clock < end:
             step = len(self.runs)
@@ -169,15 +191,20 @@ class World:
                     metric, back = self.pick(list(METRICS)), self.random.random() ** 3 * 50 * 86400
                     calls.append("usage_record('r-%d', %s, %s, %s, %s)" % (n, quote(metric), self.amount(60, self.pick((0, 0, 2))), quote(
                         "%d-%d" % (step, event)), quote((clock - timedelta(seconds=int(back))).isoformat())))
-                if self.chance(7):
-                    calls.append("subscription_update(%s, %s)" % (subscription, quote(document(
-                        {"invoice": "next", "effective": self.pick(("now", "now", "period_end")), "quantity": self.random.randrange(1, 8),
-                         **({"plan": self.pick(family["plans"])} if self.chance(60) else {})}))))
+                if self.chance(8):
+                    calls.append("subscription_update(%s, %s)" % (subscription, quote(document(self.change(family)))))
+                elif self.chance(3):
+                    calls.append("subscription_pause(%s, %s)" % (subscription, quote(self.pick(("service", "service", "draft", "void", "uncollectible")))))
+                elif self.chance(30):
+                    calls.append("subscription_resume(%s)" % subscription)
                 elif self.chance(1):
                     calls.append("subscription_cancel(%s, 'random', %s)" % (subscription, self.pick(("true", "false"))))
                 if self.chance(3):
                     calls.append("coupon_apply('r-%d', %s)" % (n, quote(self.pick(("p10", "p33", "m20", "f25", "f5")))))
             self.call(*calls)
+            # What becomes of the invoices of a run is asked before it, and is no work of billing.
+            self.modes.append({row["id"]: row["pause_mode"] for row in self.session.query(
+                "SELECT id, pause_mode FROM tenancy.subscription WHERE pause_mode <> 'service'")})
             failed = self.session.value("(SELECT failed FROM billing_run(%s))" % quote(clock.isoformat()))
             if failed:
                 raise SystemExit("billing failed: %s" % self.session.query("SELECT error FROM tenancy.billing_failure LIMIT 3"))
@@ -204,12 +231,12 @@ class Inputs:
                       for row in ask("SELECT id, percentage, is_inclusive FROM tenancy.tax_rate")}
         self.accounts = {row["tenant_id"]: row for row in ask("SELECT tenant_id, legal_entity FROM tenancy.billing_account")}
         self.coupons = {row["code"]: row for row in ask("SELECT code, kind, value, currency, duration, duration_periods, plans, metrics FROM tenancy.coupon")}
-        self.subscriptions = ask("SELECT id, tenant_id, currency, time_zone, starts_at FROM tenancy.subscription ORDER BY id")
+        self.subscriptions = ask("SELECT id, tenant_id, currency, time_zone, starts_at, cancelled_at, ends_at FROM tenancy.subscription ORDER BY id")
         self.given, self.items, self.events = defaultdict(list), defaultdict(list), defaultdict(list)
         for row in ask("SELECT tenant_id, coupon, applied_at FROM tenancy.coupon_redemption ORDER BY applied_at, id"):
             self.given[row["tenant_id"]].append(row)
-        for row in ask("SELECT subscription_id, line, plan, price_version, quantity, starts_at, ends_at, recorded_at, superseded_at"
-                       "  FROM tenancy.subscription_item ORDER BY starts_at"):
+        for row in ask("SELECT subscription_id, line, is_addon, plan, price_version, quantity, starts_at, ends_at, recorded_at, superseded_at"
+                       "  FROM tenancy.subscription_item ORDER BY is_addon, starts_at, recorded_at, ends_at"):
             for name in ("starts_at", "ends_at", "recorded_at", "superseded_at"):
                 row[name] = instant(row[name])
             self.items[row["subscription_id"]].append(row)
@@ -227,10 +254,15 @@ class Account:
 
     def __init__(self, inputs, subscription):
         self.inputs, self.zone, self.currency = inputs, subscription["time_zone"], subscription["currency"]
-        self.id, self.tenant, self.anchor = subscription["id"], subscription["tenant_id"], instant(subscription["starts_at"])
+        self.id, self.tenant, self.starts_at = subscription["id"], subscription["tenant_id"], instant(subscription["starts_at"])
+        self.cancelled_at, self.ends_at = instant(subscription["cancelled_at"]), instant(subscription["ends_at"])
         self.exponent = EXPONENTS[self.currency]
-        self.number, self.is_over, self.has_begun = 0, False, False
-        self.billed, self.reached, self.invoices = [], -1, []
+        first = min((item for item in inputs.items[self.id] if not item["is_addon"]), key=lambda item: item["recorded_at"])
+        self.trial_days = self.pricing(first).get("trial_days", 0)
+        # A trial is a period of its own before the anchor.
+        self.anchor = from_civil(civil(self.starts_at, self.zone) + timedelta(days=int(self.trial_days)), self.zone)
+        self.number, self.is_over, self.has_begun, self.looked_at = -1 if self.trial_days else 0, False, False, None
+        self.billed, self.closed, self.invoices = [], [], []
         self.coupons = [{"left": Fraction(coupon["value"]) if coupon["kind"] == "fixed" and coupon["duration"] == "once" else None,
                          "periods": {"once": 1, "forever": -1}.get(coupon["duration"], coupon["duration_periods"]),
                          "applied_at": instant(given["applied_at"]), **{name: coupon[name] for name in ("kind", "value", "currency", "plans", "metrics")}}
@@ -244,10 +276,17 @@ class Account:
                 for charge in rules.charges_of(self.pricing(item))]
 
     def known(self, at):
-        return sorted((item for item in self.inputs.items[self.id] if item["recorded_at"] <= at < item["superseded_at"]), key=lambda item: item["starts_at"])
+        """The plan and what followed it, then each add-on."""
+        return sorted((item for item in self.inputs.items[self.id] if item["recorded_at"] <= at < item["superseded_at"]),
+                      key=lambda item: (item["is_addon"], item["is_addon"] and item["line"], item["starts_at"]))
+
+    def is_trial(self, start):
+        return self.trial_days and start < self.anchor
 
     def period(self, number):
         base = self.inputs.items[self.id][0]
+        if number < 0:
+            return [self.starts_at, self.anchor]
         return [boundary(self.anchor, n, self.pricing(base)["billing_period"], self.zone) for n in (number, number + 1)]
 
     def share(self, item, start, end, full):
@@ -280,32 +319,34 @@ class Account:
 
     def used_up(self, items, start, end, full, step):
         """The lines of a period by stretch, as of what is known."""
-        answer, is_first = [], True
+        answer, begun = [], set()
         for stretch in self.stretches(items, start, end):
             lines, item = [], stretch["item"]
+            # What is not prorated is due once a period: of the plan, whatever plans follow it, and of each add-on.
+            whose = item["is_addon"] and item["line"]
             part = self.share(item, stretch["start"], stretch["end"], full)
-            for segment, begin, finish in stretch["segments"]:
+            for segment, begin, finish in [] if self.is_trial(start) else stretch["segments"]:
                 for charge in self.charges(segment):
-                    if "metric" in charge or charge.get("timing") == "advance" or not charge.get("recurring", True) or not (charge["prorates"] or is_first):
+                    if "metric" in charge or charge.get("timing") == "advance" or not charge.get("recurring", True) or not (charge["prorates"] or whose not in begun):
                         continue
                     quantity = Fraction(segment["quantity"]) if charge.get("per_seat") else Fraction(1)
                     cost, billed = rules.cost_of(charge, quantity)
                     amount = self.rounded(cost * (self.share(segment, begin, finish, full) if charge["prorates"] else 1))
                     if amount or billed:
                         lines.append(self.line("recurring", charge, segment, amount, billed, begin, finish))
-                is_first = False
+                begun.add(whose)
             for charge in self.charges(item):
-                if "metric" not in charge:
+                if "metric" not in charge or self.is_trial(start) and self.pricing(item).get("trial_usage") == "free":
                     continue
                 quantity, values = self.quantity(charge["metric"], stretch["start"], stretch["end"], step)
                 cost, billed = rules.cost_of(charge, quantity, values if charge["model"] == "percentage" else None)
                 amount = self.rounded(cost)
                 if amount or billed:
                     lines.append(self.line("usage", charge, item, amount, billed, stretch["start"], stretch["end"]))
-                least = self.rounded(charge.get("minimum", ZERO) * part)
+                least = ZERO if self.is_trial(start) else self.rounded(charge.get("minimum", ZERO) * part)
                 if least > amount:
                     lines.append(self.line("minimum", charge, item, least - amount, Fraction(1), stretch["start"], stretch["end"]))
-            least = self.rounded(self.pricing(item).get("minimum", ZERO) * part)
+            least = ZERO if self.is_trial(start) else self.rounded(self.pricing(item).get("minimum", ZERO) * part)
             total = sum((line["amount"] for line in lines), ZERO)
             if least > total:
                 lines.append(self.line("minimum", {"id": None}, item, least - total, Fraction(1), stretch["start"], stretch["end"]))
@@ -315,7 +356,7 @@ class Account:
     def line(self, kind, charge, item, amount, quantity, start, end, **more):
         return Line(kind=kind, charge=charge["id"], amount=amount, quantity=quantity, start=start, end=end, plan=item["plan"],
                     metric=charge.get("metric"), item=item["line"], version=item["price_version"], seats=item["quantity"],
-                    per_seat=charge.get("per_seat", False), **more)
+                    per_seat=charge.get("per_seat", False), is_addon=item["is_addon"], **more)
 
     def is_same(self, line, item):
         return ((line["item"], line["plan"], line["version"]) == (item["line"], item["plan"], item["price_version"])
@@ -330,22 +371,26 @@ class Account:
                 continue
             used = sum(length(max(item["starts_at"], line["start"]), min(item["ends_at"], line["end"]), unit, self.zone)
                        for item in items if self.is_same(line, item) and max(item["starts_at"], line["start"]) < min(item["ends_at"], line["end"]))
-            left = line["amount"] - line["discount"] - line["given_back"]
-            credit = left - self.rounded((line["amount"] - line["discount"]) * used / length(line["start"], line["end"], unit, self.zone))
+            # What a void invoice billed was billed for nothing.
+            net = ZERO if line["is_void"] else line["amount"] - line["discount"]
+            credit = net - line["given_back"] - self.rounded(net * used / length(line["start"], line["end"], unit, self.zone))
             whole = any(self.is_same(line, item) and item["starts_at"] <= line["start"] and item["ends_at"] >= line["end"] for item in items)
             if credit and not (whole and not line["given_back"]):
                 line["given_back"] += credit
-                yield self.line("credit", charge, {"line": line["item"], "plan": line["plan"], "price_version": line["version"], "quantity": line["seats"]},
+                yield self.line("credit", charge, {"line": line["item"], "plan": line["plan"], "price_version": line["version"], "quantity": line["seats"], "is_addon": line["is_addon"]},
                                 -credit, line["quantity"], None, line["end"])
 
     def in_advance(self, items, span):
         """What is in force in a period and was not billed for it."""
-        first = None
+        first = {}
+        if self.is_trial(span[0]):
+            return
         for item in items:
             start, end = max(item["starts_at"], span[0]), min(item["ends_at"], span[1])
             if start >= end:
                 continue
-            first = first or item
+            whose = item["is_addon"] and item["line"]
+            first.setdefault(whose, item)
             for charge in self.charges(item):
                 if charge.get("timing") != "advance" or not charge.get("recurring", True):
                     continue
@@ -353,7 +398,8 @@ class Account:
                 cost, billed = rules.cost_of(charge, quantity)
                 before = [line for line in self.billed if line["kind"] == "advance" and line["end"] > span[0] and line["start"] < span[1]]
                 if not charge["prorates"]:
-                    gaps = [] if before or item is not first else [(start, end)]
+                    is_billed = any((line["is_addon"] and line["item"]) == whose for line in before)
+                    gaps = [] if is_billed or item is not first[whose] else [(start, end)]
                 else:
                     gaps, at = [], start
                     for line in sorted((line for line in before if line["charge"] == charge["id"] and self.is_same(line, item)), key=lambda line: line["start"]):
@@ -391,7 +437,7 @@ class Account:
                     costs[line["charge"]] += line["amount"]
                 metered = {charge["id"]: charge for charge in self.charges(stretch["item"]) if "metric" in charge}
                 for name in [*metered, None]:
-                    billed = sum((line["amount"] for line in self.billed if line["charge"] == name and line["start"] is not None
+                    billed = sum((line["amount"] for line in self.billed if line["charge"] == name and line["item"] == stretch["item"]["line"] and line["start"] is not None
                                   and line["kind"] in ("usage", "minimum", "late") and stretch["start"] <= line["start"] and line["end"] <= stretch["end"]), ZERO)
                     amount = costs[name] - billed
                     if amount:
@@ -399,15 +445,14 @@ class Account:
                         quantity = self.quantity(charge["metric"], stretch["start"], stretch["end"], step)[0] if name else Fraction(1)
                         yield self.line("late", charge, stretch["item"], amount, quantity, stretch["start"], stretch["end"])
 
-    def run(self, step, at):
-        while not self.is_over and self.bill(step, at):
-            pass
-
     def bill(self, step, at):
         items, full = self.known(at), self.period(self.number)
-        ends_at = items[-1]["ends_at"] if items else self.anchor
+        if self.is_over:
+            return self.bill_late(items, step, at)
+        ends_at = self.ends_at if self.cancelled_at <= at else float("inf")
         start, end = full[0], min(full[1], ends_at)
-        begins = [charge for charge in self.charges(items[0]) if charge.get("timing") == "advance" or not charge.get("recurring", True)] if items else []
+        begins = [charge for item in items if item["starts_at"] <= self.starts_at for charge in self.charges(item)
+                  if charge.get("timing") == "advance" or not charge.get("recurring", True)]
         if not self.has_begun and begins and start <= at:
             self.has_begun = True
             # it closes at once where its end has come, too
@@ -418,25 +463,31 @@ class Account:
             return False
         lines = [line for _, part in self.used_up(items, start, end, full, step) for line in part]
         lines += [*self.credits(items, start), *self.in_advance(items, full), *self.once(items, start, end)]
-        closed, self.is_over = list(getattr(self, "closed", [])), ends_at <= full[1]
+        self.is_over = ends_at <= full[1]
         if not self.is_over:
             lines += self.in_advance(items, self.period(self.number + 1))
-        lines += self.late(items, closed, step)
-        self.closed = closed + [(start, end, full)]
+        lines += self.late(items, self.closed, step)
+        self.closed.append((start, end, full))
         self.number += 1
-        self.issue(lines, "cycle", at)
-        return True
+        return self.issue(lines, "cycle", at)
+
+    def bill_late(self, items, step, at):
+        """After the end a run bills what has become known since, on an invoice of its own."""
+        if self.looked_at == step:
+            return False
+        self.looked_at = step
+        return self.issue(list(self.late(items, self.closed, step)), "late", at)
 
     def issue(self, lines, purpose, at):
         for line in lines:
-            line.update(discount=ZERO, given_back=ZERO)
+            line.update(discount=ZERO, given_back=ZERO, is_void=False)
         self.billed += lines
         if lines:
             self.invoices.append({"lines": lines, "purpose": purpose, "at": at})
         return True
 
-    def finish(self, invoice, order):
-        """Discounts, taxes and totals, of lines in the order in which the document has them."""
+    def finish(self, invoice, order, mode):
+        """Discounts, taxes and totals, of lines in the order in which the document has them; and the state."""
         entity = self.inputs.entities[self.inputs.accounts[self.tenant]["legal_entity"]]
         usable = [coupon for coupon in self.coupons if coupon["applied_at"] <= invoice["at"] and coupon["periods"] != 0
                   and coupon["currency"] in (None, self.currency)]
@@ -447,7 +498,11 @@ class Account:
                            "plans": coupon["plans"], "metrics": coupon["metrics"]} for coupon in usable]}, self.exponent)
         for line, again in zip(order, made["lines"]):
             line["discount"] = again["discount"]
-        for coupon, discount in zip(usable, made["discounts"]):
+        made["state"] = "draft" if mode == "draft" else mode if mode and made["total"] > 0 else "open" if made["total"] > 0 else "paid"
+        for line in order if made["state"] == "void" else []:
+            line["is_void"] = True
+        # A void invoice gives back what it used of coupons.
+        for coupon, discount in zip(usable, made["discounts"]) if made["state"] != "void" else []:
             if not discount["amount"]:
                 continue
             if coupon["left"] is not None:
@@ -461,12 +516,12 @@ def key(line):
     return line["kind"], str(line["charge"]), line["end"], Fraction(line["amount"]), Fraction(line["quantity"]), line["plan"]
 
 
-def compare(comparison, account, runs, written):
+def compare(comparison, account, runs, modes, written):
     """Run by run, since discounts on what was billed in advance come back with its credits."""
     have = iter(written)
     for step, at in enumerate(runs):
         done = len(account.invoices)
-        while not account.is_over and account.bill(step, at):
+        while account.bill(step, at):
             for invoice in account.invoices[done:]:
                 row = next(have, None)
                 where = "subscription %s, %s" % (account.id, row["number"] if row else "missing")
@@ -480,7 +535,13 @@ def compare(comparison, account, runs, written):
                 comparison.compared += 4 * len(lines)
                 places = dict(zip([line["position"] for line in lines], again))
                 order = [places[position] for position in sorted(places)]
-                made = account.finish(invoice, order)
+                # A pause is over when the subscription has ended.
+                made = account.finish(invoice, order, modes[step].get(account.id) if invoice["purpose"] != "late" else None)
+                # Credit may have paid for it.
+                states = row["purpose"], "open" if row["state"] == "paid" and made["total"] > 0 else row["state"]
+                comparison.compared += 2
+                if states != (invoice["purpose"], made["state"]):
+                    comparison.fault("%s: %s, recomputed %s" % (where, states, (invoice["purpose"], made["state"])))
                 for name in ("subtotal", "discount", "tax", "inclusive_tax", "total"):
                     comparison.same(row[name], made[name], "%s, %s" % (where, name))
                 for line, remade in zip(sorted(lines, key=lambda line: line["position"]), made["lines"]):
@@ -496,17 +557,21 @@ def run(count, seed):
     world.live(18)
     inputs, comparison, written = Inputs(world.session), Comparison(), defaultdict(list)
     for row in world.session.query(
-            "SELECT i.subscription_id, i.number, i.subtotal, i.discount, i.tax, i.inclusive_tax, i.total,"
+            "SELECT i.subscription_id, i.number, i.purpose, i.state, i.subtotal, i.discount, i.tax, i.inclusive_tax, i.total,"
             "       (SELECT json_agg(l) FROM (SELECT l.position, l.kind, l.charge, l.plan, l.quantity, l.amount, l.discount, l.tax, l.net,"
             "           (extract(epoch FROM l.period_end) * 1000000)::bigint AS end FROM tenancy.invoice_line l WHERE l.invoice_id = i.id) l) AS lines"
             "  FROM tenancy.invoice i ORDER BY i.id"):
         written[row["subscription_id"]].append(row)
     for subscription in inputs.subscriptions:
-        compare(comparison, Account(inputs, subscription), world.runs, written[subscription["id"]])
+        compare(comparison, Account(inputs, subscription), world.runs, world.modes, written[subscription["id"]])
+    states = world.session.value("(SELECT string_agg(n || ' ' || state, ', ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM tenancy.invoice GROUP BY state) s)")
+    paused, addons, trials = (world.session.value("(SELECT count(DISTINCT %s) FROM tenancy.%s)" % counted) for counted in (
+        ("subscription_id", "subscription_item WHERE reason IN ('paused', 'resumed')"), ("line", "subscription_item WHERE is_addon"),
+        ("id", "subscription WHERE trial_ends_at IS NOT NULL")))
     kinds = world.session.value("(SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM tenancy.invoice_line)")
     world.session.close()
-    print("%d invoices with lines of %s, %d values compared, %d differ (seed %d)" % (
-        sum(map(len, written.values())), kinds, comparison.compared, comparison.faults, seed))
+    print("%d invoices (%s) with lines of %s, %s trials, %s add-ons, %s pauses of the service, %d values compared, %d differ (seed %d)" % (
+        sum(map(len, written.values())), states, kinds, trials, addons, paused, comparison.compared, comparison.faults, seed))
     return 0 if comparison.faults == 0 else 1
 
 
