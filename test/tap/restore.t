@@ -66,6 +66,7 @@ ok $? "pg_restore into a fresh cluster, after the roles"
 sed 's/^/# /' "$PGHOST/errors"
 diff <(contents app) "$first/before" > "$PGHOST/diff"
 ok $? "brings every row"
+head -n 20 "$PGHOST/diff" | sed 's/^/# /'
 works app
 
 # where workers run: they wait for the end of the session that restores, however long it takes
