@@ -96,16 +96,19 @@ def run(*command, stdin="", allowed=(0,), environment=None):
 PASSING = (409, 412, 429, 500, 502, 503, 504)
 
 
-def psql(sql, connect_to, *options, **names):
+SYSTEM_PATH = {"PGOPTIONS": "-c search_path=pg_catalog,pg_temp"}
+
+
+def psql(sql, connect_to, *options, program="psql", environment=None, **names):
     """SQL of ours, with what is to be filled in as variables of psql; what it says.
 
     Each statement is its own transaction.  Names are looked up in the system's schema alone: what
     somebody else may have made in another is not called by whoever connects here.
     """
     variables = [part for name, value in names.items() for part in ("-v", f"{name}={value}")]
-    return run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", *options,
+    return run(program, "-XAtq", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", *options,
                *variables, "-d", connect_to, stdin=sql,
-               environment={"PGOPTIONS": "-c search_path=pg_catalog,pg_temp"}).stdout.strip()
+               environment=environment or SYSTEM_PATH).stdout.strip()
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -18,6 +18,7 @@
 #define SECONDS_BETWEEN_RUNS 60
 #define MAX_PER_RUN 100
 #define MINUTE_US (60 * USECS_PER_SEC)
+#define LONGEST_US (36525 * USECS_PER_DAY)
 
 GATE_STATEMENT(backup_policy_upsert,
 			   "INSERT INTO tenancy.backup_policy AS p (tenant_id, every, keep_for, keep, next_at)"
@@ -73,6 +74,10 @@ GATE_STATEMENT(backup_policy_lost,
 static void
 require_interval(const Interval *interval, int64 least, const char *name)
 {
+	if (interval != NULL && interval_microseconds(interval) > LONGEST_US)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" must be at most " INT64_FORMAT " days", name,
+					   LONGEST_US / USECS_PER_DAY));
 	if (interval != NULL && interval_microseconds(interval) < least)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"%s\" must be at least " INT64_FORMAT " s", name,

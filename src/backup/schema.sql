@@ -23,7 +23,7 @@ CREATE TABLE tenancy.backup (
     CONSTRAINT backup_evidence_check CHECK (state <> 'succeeded' OR (evidence IS NOT NULL AND sha256 IS NOT NULL AND size_bytes > 0))
 );
 COMMENT ON TABLE tenancy.backup IS
-'Backups of tenants: a file each, <tenancy.backup_directory>/<tenant_id>/<id>.tar. Kept for ever: the row says when its file was removed.';
+'Backups of tenants: a file each, <tenancy.backup_directory>/<tenant_id>/<id>.tar, or .tar.age where it is encrypted. Kept for ever: the row says when its file was removed.';
 COMMENT ON COLUMN tenancy.backup.expires_at IS 'when the file is to be removed; null for not by time';
 COMMENT ON COLUMN tenancy.backup.job_id IS 'of the command that was asked for last';
 COMMENT ON COLUMN tenancy.backup.source IS 'the tenant as it was: what a restored one is made from; null when the file is gone';

@@ -124,20 +124,20 @@ read_commands(void)
 	return commands;
 }
 
-/* A parameter as text: numbers and booleans as JSON writes them. */
+/* A member as text: numbers and booleans as JSON writes them.  "what" says whose it is. */
 static char *
-parameter_text(const Jsonb *parameters, const char *name)
+member_text(const Jsonb *object, const char *name, const char *what)
 {
-	Jsonb *value = json_member(parameters, name);
+	Jsonb *value = json_member(object, name);
 	char *result;
 
 	if (value == NULL)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("parameter \"%s\" of the command is missing", name));
+				errmsg("%s \"%s\" of the command is missing", what, name));
 	if (!JB_ROOT_IS_SCALAR(value))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("parameter \"%s\" of the command must be a text or a number", name));
-	result = json_text(parameters, name);
+				errmsg("%s \"%s\" of the command must be a text or a number", what, name));
+	result = json_text(object, name);
 	return result != NULL ? result : JsonbToCString(NULL, &value->root, VARSIZE(value));
 }
 
@@ -160,7 +160,7 @@ fill_in(const char *template, const Jsonb *parameters)
 
 		if (end == NULL)
 			break;
-		value = parameter_text(parameters, pnstrdup(begin + 2, end - begin - 2));
+		value = member_text(parameters, pnstrdup(begin + 2, end - begin - 2), "parameter");
 		appendBinaryStringInfo(&result, rest, (int) (begin - rest));
 		appendStringInfoString(&result, value);
 		rest = end + 1;
@@ -176,29 +176,18 @@ static char **
 environment_of(const Jsonb *command, const JobTask *task)
 {
 	Jsonb *environment = json_member(command, "environment");
-	char **result = palloc0(sizeof(char *) * (MAX_ARGUMENTS + 4));
+	int variables;
+	char **names = json_member_names(environment, &variables);
+	char **result = palloc0(sizeof(char *) * (variables + 4));
 	int count = 0;
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue value;
 
 	result[count++] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 	result[count++] = psprintf("TENANCY_JOB=%s", id_text(task->id));
 	result[count++] =
 		psprintf("TENANCY_TENANT=%s", task->tenant == NULL ? "" : id_text(task->tenant));
-	if (environment == NULL)
-		return result;
-	it = JsonbIteratorInit(&environment->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE && count < MAX_ARGUMENTS)
-	{
-		char *name;
-
-		if (token != WJB_KEY)
-			continue;
-		name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (json_text(environment, name) != NULL)
-			result[count++] = psprintf("%s=%s", name, json_text(environment, name));
-	}
+	for (int i = 0; i < variables; i++)
+		result[count++] =
+			psprintf("%s=%s", names[i], member_text(environment, names[i], "variable"));
 	return result;
 }
 

@@ -206,8 +206,13 @@ validate_specs(const Jsonb *specs)
 	for (int i = 0; i < count; i++)
 	{
 		const Component *component = component_find(names[i]);
+		Jsonb *value = json_member(specs, names[i]);
 		Jsonb *spec = part_of(specs, component);
 
+		if (value != NULL && !JB_ROOT_IS_OBJECT(value) &&
+			json_bool(specs, names[i], true) != json_bool(specs, names[i], false))
+			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("component \"%s\" must be a JSON object, true or false", names[i]));
 		if (spec != NULL)
 			validate_spec(component, spec);
 	}

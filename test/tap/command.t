@@ -10,7 +10,8 @@ cat > "$commands" <<'EOT'
  "two": {"argv": ["/bin/echo", "${first}${second}"]},
  "option": {"argv": ["/bin/echo", "-${first}", "${second}"]},
  "cat": {"argv": ["/bin/cat"]},
- "env": {"argv": ["/usr/bin/env"], "environment": {"COLOUR": "blue"}},
+ "env": {"argv": ["/usr/bin/env"], "environment": {"COLOUR": "blue", "PORT": 5432, "QUIET": true}},
+ "list": {"argv": ["/usr/bin/env"], "environment": {"COLOURS": ["blue"]}},
  "status": {"argv": ["/bin/sh", "-c", "echo oops >&2; exit $0", "${status}"]},
  "slow": {"argv": ["/bin/sh", "-c", "sleep 61.0217 & sleep 60.0217"], "timeout_seconds": 1},
  "loud": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"]},
@@ -49,8 +50,12 @@ sql "SELECT count(tenant_create('acme', isolation => 'pool'))" >/dev/null
 run '{"command": "env"}' "'acme'"
 is "$(job "result->>'output'" | grep . | sort | sed "s/$id/ID/")" "COLOUR=blue
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+PORT=5432
+QUIET=true
 TENANCY_JOB=ID
 TENANCY_TENANT=$(sql "SELECT id FROM tenancy.tenant")" "the environment is what the file says, the job and the tenant"
+run '{"command": "list"}'
+like "$(job error)" 'variable "COLOURS" of the command must be a text' "which takes no lists"
 run '{"command": "status", "parameters": {"status": 1}}'
 is "$(job "state, error, failures->0->'evidence'->>'errors'")" "discarded|the command ended with status 1|oops" "a status other than 0 is final"
 run '{"command": "status", "parameters": {"status": 75}}'
