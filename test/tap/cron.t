@@ -18,9 +18,7 @@ is "$(sql "SELECT count(*) FROM tenancy.invoice")" 0 "nothing is billed by itsel
 is "$(sql "SELECT count(*) FROM shared")" 400 "nor does anything go"
 echo '{"true": {"argv": ["/bin/true"]}}' > "$PGHOST/commands.json"
 chmod 644 "$PGHOST/commands.json"
-sql "ALTER SYSTEM SET tenancy.command_file = '$PGHOST/commands.json'" >/dev/null
-sql "SELECT pg_reload_conf()" >/dev/null
-sleep 0.5
+set_and_reload tenancy.command_file "$PGHOST/commands.json"
 command=$(sql "SELECT id FROM job_enqueue('command.run', '{\"command\": \"true\"}')")
 sql "SELECT id FROM endpoint_create('acme', 'https://example.com/'); SELECT id FROM event_publish('acme', 'order.shipped', '{}')" >/dev/null
 event=$(sql "SELECT job_id FROM tenancy.delivery")

@@ -4,11 +4,11 @@
 cluster_start --set tenancy.workers=off
 sql "CREATE ROLE late; CREATE SCHEMA late AUTHORIZATION late; SET ROLE late; CREATE TABLE late.trace (id integer);
 	CREATE FUNCTION late.work(job jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO late.trace VALUES (1); PERFORM pg_sleep((job->>'seconds')::float); RETURN '{}'; END \$\$" >/dev/null
-sql "SELECT count(*) FROM job_run_due(); SELECT count(job_kind_define('late.work', 'late.work(jsonb)', '{\"max_attempts\": 1}', '1 second'))" >/dev/null
+sql "SELECT count(*) FROM job_run_due(); SELECT count(job_kind_define('late.work', 'late.work(jsonb)', '{\"max_attempts\": 1}', '3 seconds'))" >/dev/null
 
 # a job has its timeout
 sql "SELECT count(job_enqueue('late.work', jsonb_build_object('seconds', s))) FROM unnest(ARRAY[30, 0]) s" >/dev/null
-is "$(sql "SELECT state, error FROM job_run_due() WHERE kind = 'late.work'; SELECT count(*), pg_sleep(1.2) FROM late.trace")" "failed|it was cancelled after its timeout of 1 s
+is "$(sql "SELECT state, error FROM job_run_due() WHERE kind = 'late.work'; SELECT count(*), pg_sleep(3.2) FROM late.trace")" "failed|it was cancelled after its timeout of 3 s
 succeeded|
 1|" "a job that takes too long is cancelled and undone, the next is done, and its timeout is its own"
 is "$(sql "SELECT state, failures->0->>'sqlstate' FROM tenancy.job WHERE kind = 'late.work' ORDER BY 1")" "discarded|57014

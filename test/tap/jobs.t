@@ -122,16 +122,30 @@ sql "ALTER SYSTEM RESET tenancy.runner_idle_timeout" postgres >/dev/null
 reload
 
 # a database that takes no connections
-coproc SESSION { exec psql -XAtq one; }
-pid=$SESSION_PID
-echo "SELECT 'here';" >&"${SESSION[1]}"
-read -r _ <&"${SESSION[0]}"
-wait_for 60 "SELECT count(*) FROM tenancy.worker WHERE database = 'one' AND pid IS NOT NULL" 0
+begin_in() { # begin_in DATABASE: a session that has done nothing yet
+	coproc SESSION { exec psql -XAtq "$1"; }
+	pid=$SESSION_PID
+	wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE datname = '$1' AND backend_type = 'client backend'" 1
+}
+use_it() { # it does what is work for a runner
+	local line=
+	echo "BEGIN; SELECT tenant_context_set('acme'); CREATE TEMP TABLE x AS SELECT 1; ROLLBACK; SELECT 'done';" >&"${SESSION[1]}"
+	until [ "$line" = done ]; do read -r line <&"${SESSION[0]}" || return; done
+}
+end_it() {
+	echo '\q' >&"${SESSION[1]}"
+	wait "$pid"
+}
+begin_in one
 sql "ALTER DATABASE one ALLOW_CONNECTIONS false" postgres >/dev/null
-echo "BEGIN; SELECT tenant_context_set('acme'); CREATE TEMP TABLE x AS SELECT 1; ROLLBACK; \\q" >&"${SESSION[1]}"
-wait "$pid"
+refused() { grep -c 'not currently accepting connections' "$server_log"; }
+# a runner that was on its way has come
 sleep 2
-is "$(grep -c 'not currently accepting connections' "$server_log")" 0 "a closed database is left alone"
+before=$(refused)
+use_it
+sleep 2
+is "$(refused)" "$before" "a closed database is left alone"
+end_it
 sql "ALTER DATABASE one ALLOW_CONNECTIONS true" postgres >/dev/null
 before=$(flushed one)
 use acme one
@@ -140,15 +154,22 @@ ok $? "and served when it is open again"
 
 # one that cannot be connected to
 base=$PGHOST/data/base/$(sql "SELECT oid FROM pg_database WHERE datname = 'two'" postgres)
-use acme two
+begin_in two
 mv "$base/PG_VERSION" "$base/hidden"
 started=$SECONDS
-wait_for 30 "SELECT failures > 0 FROM tenancy.worker WHERE database = 'two'" t
-ok $? "a runner that cannot connect has failed"
+# one that was there has left after a second
+for ((i = 0; i < 20; i++)); do
+	use_it
+	sleep 3
+	[ "$(sql "SELECT failures > 0 FROM tenancy.worker WHERE database = 'two'")" != t ] || break
+done
+end_it
+is "$(sql "SELECT failures > 0 FROM tenancy.worker WHERE database = 'two'")" t "a runner that cannot connect has failed"
 sleep 3
 for ((most = 4, time = 16; time < SECONDS - started; time *= 2)); do most=$((most + 1)); done
 ok $(($(sql "SELECT failures FROM tenancy.worker WHERE database = 'two'") > most)) "and comes later and later"
-is "$(sql "SELECT pid IS NULL FROM tenancy.worker WHERE database = 'two'")" t "and is not thought to be there"
+wait_for 30 "SELECT pid IS NULL FROM tenancy.worker WHERE database = 'two'" t
+ok $? "and is not thought to be there"
 mv "$base/hidden" "$base/PG_VERSION"
 wait_for 120 "SELECT failures FROM tenancy.worker WHERE database = 'two'" 0
 ok $? "until it can"

@@ -56,7 +56,7 @@ mkfifo "$PGHOST/locker"
 psql -XAtq -d app < "$PGHOST/locker" > "$PGHOST/locked" 2>&1 &
 exec 3> "$PGHOST/locker"
 echo "BEGIN; LOCK TABLE $(schema b).entity; SELECT 'locked';" >&3
-for ((i = 0; i < 100; i++)); do [ -s "$PGHOST/locked" ] && break; sleep 0.1; done
+for ((i = 0; i < 300; i++)); do [ -s "$PGHOST/locked" ] && break; sleep 0.1; done
 run
 ok $? "a run does not wait for ever for a table"
 is "$(told tenancy.retention_log)" "b|0|somebody has locked it for too long
