@@ -82,20 +82,23 @@ admit(const Quota *quota, const QuotaKey *key, int64 amount, TimestampTz occurre
 	Quota copy;
 	int64 used;
 
-	if (quota->is_level)
+	if (quota->is_level && amount <= quota->hard)
 	{
-		if (amount > quota->hard)
-			quota_refuse(&key->tenant, quota, amount, 0);
 		quota_forget_at_commit(key);
 		return;
 	}
 	/* What was reported late belongs to a month that is over. */
-	if (quota_month(occurred_at, 0) != period_start)
+	if (!quota->is_level && quota_month(occurred_at, 0) != period_start)
 		return;
 	/* What is read below may empty the cache. */
 	copy = *quota;
 	copy.metric = pstrdup(quota->metric);
 	copy.source = pstrdup(quota->source);
+	if (copy.is_level)
+	{
+		used = quota_read_committed(&key->tenant, key->metric, true, now, now);
+		quota_refuse(&key->tenant, &copy, used, amount - used);
+	}
 	ensure_exact(key, period_start, quota_month(now, 1));
 	if (amount < 0)
 		quota_give_back(key, -amount);

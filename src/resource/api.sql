@@ -49,7 +49,7 @@ CREATE OR REPLACE FUNCTION @extschema@.resource_usage(tenant @extschema@.regtena
 AS 'MODULE_PATHNAME', 'tenancy_resource_usage'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) IS
-'What a tenant uses now and has used. tenant: slug or id. Result: cpu (seconds so far; budget_used, where 1 is a minute''s budget and more is debt), memory, storage (bytes), database (connections, calls, rows, blocks, WAL), each with its limit; counters up to the last flush. Errors: 42704. Rights: the control plane, and a tenant for itself.';
+'What a tenant uses now and has used. tenant: slug or id. Result: cpu (seconds so far; budget_used, where 1 is a minute''s budget and more is debt), memory, storage (bytes), network (bytes sent, and received as far as the server shows them), database (connections, calls, rows, blocks, WAL), each with its limit; counters up to the last flush. Errors: 42704. Rights: the control plane, and a tenant for itself.';
 REVOKE ALL ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.resource_usage(@extschema@.regtenant) TO tenancy_admin, tenancy_app, tenancy_auditor, tenancy_tenant;
 
@@ -57,7 +57,8 @@ CREATE OR REPLACE FUNCTION @extschema@.resource_metrics(
     tenant @extschema@.regtenant, from_time timestamptz, to_time timestamptz)
 RETURNS TABLE (hour timestamptz, calls bigint, cpu_seconds numeric, elapsed_seconds numeric,
     rows bigint, blocks_hit bigint, blocks_read bigint, blocks_written bigint,
-    temp_blocks_written bigint, wal_bytes bigint, storage_bytes bigint)
+    temp_blocks_written bigint, wal_bytes bigint, storage_bytes bigint, bytes_sent bigint,
+    bytes_received bigint)
 AS 'MODULE_PATHNAME', 'tenancy_resource_metrics'
 LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.resource_metrics(@extschema@.regtenant, timestamptz, timestamptz) IS

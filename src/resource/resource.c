@@ -93,14 +93,15 @@ GATE_LOOKUP(
 	resource_document,
 	"SELECT pg_catalog.jsonb_build_object("
 	"    'tenant_id', t.id, 'slug', t.slug, 'measured_at', $2,"
-	"    'cpu', pg_catalog.jsonb_build_object('seconds', s.cpu_us / 1000000.0,"
+	"    'cpu', pg_catalog.jsonb_build_object('seconds', pg_catalog.round(s.cpu_us / 1000000.0, 6),"
 	"        'limit_seconds_per_minute', a.limits -> 'cpu_seconds_per_minute',"
 	"        'budget_used', pg_catalog.round($3::numeric, 4)),"
 	"    'memory', pg_catalog.jsonb_build_object('request_mb', a.requests -> 'memory_mb',"
 	"        'limit_mb', a.limits -> 'memory_mb'),"
 	"    'storage', pg_catalog.jsonb_build_object('bytes', m.bytes, 'measured_at', m.measured_at,"
 	"        'limit_gb', a.limits -> 'storage_gb'),"
-	"    'network', pg_catalog.jsonb_build_object('measured', false),"
+	"    'network', pg_catalog.jsonb_build_object('bytes_sent', s.bytes_sent,"
+	"        'bytes_received', s.bytes_received),"
 	"    'database', pg_catalog.jsonb_build_object('connections', $4,"
 	"        'limit_connections', a.limits -> 'connections',"
 	"        'calls', s.selects + s.inserts + s.updates + s.deletes + s.merges + s.utilities,"
@@ -118,14 +119,17 @@ GATE_LOOKUP(
 	"      coalesce(sum(h.blocks_read), 0) AS blocks_read,"
 	"      coalesce(sum(h.blocks_written), 0) AS blocks_written,"
 	"      coalesce(sum(h.temp_blocks_written), 0) AS temp_blocks_written,"
-	"      coalesce(sum(h.wal_bytes), 0) AS wal_bytes"
+	"      coalesce(sum(h.wal_bytes), 0) AS wal_bytes,"
+	"      coalesce(sum(h.bytes_sent), 0) AS bytes_sent,"
+	"      coalesce(sum(h.bytes_received), 0) AS bytes_received"
 	"        FROM tenancy.usage_hour h WHERE h.tenant_id = t.id) s ON true"
 	" WHERE t.id = $1",
 	UUIDOID, TIMESTAMPTZOID, FLOAT8OID, INT4OID);
 GATE_LOOKUP(
 	resource_hours,
 	"SELECT h.hour, h.calls, h.cpu_us / 1000000.0, h.elapsed_us / 1000000.0, h.rows, h.blocks_hit,"
-	"       h.blocks_read, h.blocks_written, h.temp_blocks_written, h.wal_bytes, h.storage_bytes"
+	"       h.blocks_read, h.blocks_written, h.temp_blocks_written, h.wal_bytes, h.storage_bytes,"
+	"       h.bytes_sent, h.bytes_received"
 	"  FROM tenancy.usage_hour h WHERE h.tenant_id = $1 AND h.hour >= $2 AND h.hour < $3"
 	" ORDER BY h.hour",
 	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);

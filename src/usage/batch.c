@@ -88,10 +88,12 @@ read_events(const Jsonb *document, int count)
 	for (int i = 0; i < count; i++)
 	{
 		Jsonb *element = json_element(document, i);
+		char what[48];
 		char place[32];
 
 		CHECK_FOR_INTERRUPTS();
-		json_validate(element, event_members, "usage event");
+		snprintf(what, sizeof(what), "usage event events[%d]", i);
+		json_validate(element, event_members, what);
 		snprintf(place, sizeof(place), "events[%d].", i);
 		read_event(&events[i], element, place);
 	}

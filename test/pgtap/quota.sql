@@ -197,4 +197,17 @@ SELECT results_eq($$SELECT resource, hard FROM tenancy.quota_read(current_tenant
 ROLLBACK;
 SELECT throws_ok($$SELECT quota_count_table('api_calls', 'qt_plugin')$$, '42704', NULL, 'a sum is not a number of rows');
 SELECT throws_ok($$SELECT quota_count_table('plugins', 'pg_class')$$, NULL, NULL, 'nor a catalog');
+
+-- an event that sets a level says what is used and how much more it is
+SELECT slug FROM tenant_create('qt-level', plan => 'starter') \g /dev/null
+SELECT quota_set('qt-level', 'users', NULL, 2, true) \g /dev/null
+SELECT usage_record('qt-level', 'users', 2, 'l1') \g /dev/null
+\set ON_ERROR_STOP 0
+\set VERBOSITY terse
+SELECT usage_record('qt-level', 'users', 3, 'l2');
+\set VERBOSITY default
+SELECT is(:'LAST_ERROR_SQLSTATE', '53400', 'a level above the limit is refused');
+\set ON_ERROR_STOP 1
+SELECT is((SELECT last_refusal FROM limit_explain('qt-level') WHERE kind = 'quota' AND name = 'users'), 'refused (53400) when 2 of 2 were used, and 1 more wanted', 'by what is used, not by what was asked for');
+SELECT is((usage_record('qt-level', 'users', 2, 'l1')).quantity, 2::numeric, 'the one that was taken is known');
 SELECT * FROM finish();

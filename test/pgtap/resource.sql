@@ -125,4 +125,15 @@ SET ROLE rs_app;
 SELECT throws_ok(q, '42501', NULL, 'not the application''s: ' || q) FROM unnest(ARRAY['SELECT * FROM resource_optimize(''rs-a'')', 'SELECT * FROM resource_autoscale()', 'SELECT * FROM resource_rightsize(''rs-a'')',
     'SELECT resource_allocate(''rs-a'', ''{}'')', 'SELECT tenant_scale(''rs-a'', ''{}'')', 'SELECT quota_limit_set(''x'', ''users'')']) q;
 RESET ROLE;
+
+-- what went over the network is counted
+SELECT slug FROM tenant_create('rs-net') \g /dev/null
+BEGIN;
+SELECT tenant_context_set('rs-net') \g /dev/null
+SELECT repeat('x', 5000) \g /dev/null
+COMMIT;
+SELECT usage_flush() \g /dev/null
+SELECT ok((u->'network'->>'bytes_sent')::bigint BETWEEN 5000 AND 7000 AND (u->'network'->>'bytes_received')::bigint BETWEEN 20 AND 500, 'resource_usage() has it: ' || (u->>'network')) FROM resource_usage('rs-net') u;
+SELECT is((SELECT sum(bytes_sent) || ' ' || sum(bytes_received) FROM resource_metrics('rs-net', now() - interval '2 hours', now() + interval '1 hour')), (SELECT (u->'network'->>'bytes_sent') || ' ' || (u->'network'->>'bytes_received') FROM resource_usage('rs-net') u), 'and so has resource_metrics()');
+SELECT matches(resource_usage('rs-net')->'cpu'->>'seconds', '^[0-9]+[.][0-9]{6}$', 'CPU seconds are exact to the microsecond');
 SELECT * FROM finish();

@@ -198,4 +198,10 @@ INSERT INTO tenancy.usage_inbox (metric, event_id) VALUES ('api_calls', 'mine');
 SELECT throws_ok($$INSERT INTO tenancy.usage_inbox (tenant, metric) VALUES ('batch-b', 'api_calls')$$, '42704', NULL, 'a tenant records its own');
 COMMIT;
 DROP ROLE inbox_app;
+
+-- which of many is wrong
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "ev-place", "metric": "users"}, {"tenant": "ev-place"}]')$$, NULL, NULL, 'the tenant is looked for first');
+SELECT slug FROM tenant_create('ev-place') \g /dev/null
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "ev-place", "metric": "users"}, {"tenant": "ev-place"}]')$$, '22023', 'invalid usage event events[1]: "metric" is missing', 'the second');
+SELECT throws_ok($$SELECT usage_record_batch('[{"tenant": "ev-place", "metric": "users", "at": 1}]')$$, '22023', 'invalid usage event events[0]: "at" is unknown', 'the first');
 SELECT * FROM finish();
