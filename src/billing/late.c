@@ -114,6 +114,16 @@ GATE_STATEMENT(
 	UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
 	TIMESTAMPTZARRAYOID);
 
+/* Of prices of transactions: those of which retention has removed some. */
+GATE_STATEMENT(late_removed,
+			   "SELECT DISTINCT u.n FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4))"
+			   "      WITH ORDINALITY AS u(tenant_id, metric, from_time, to_time, n)"
+			   "  JOIN tenancy.metric m ON m.name = u.metric"
+			   "  JOIN tenancy.usage_event_pruned g ON g.tenant_id = u.tenant_id"
+			   "   AND g.metric = m.event AND g.hours && tstzrange(u.from_time, u.to_time)"
+			   " ORDER BY 1",
+			   UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID);
+
 /* Usage that is recorded this soon is no exception: see tenancy.usage_late. */
 #define SOON (10 * USECS_PER_MINUTE)
 
@@ -396,6 +406,54 @@ list_charges(Batch *batch, List *periods, List **stretches, int *count)
 	return charges;
 }
 
+/*
+ * What transactions cost cannot be told again without all of them.  What comes too late for that is
+ * said and left out: the rest of the tenant is billed.
+ */
+static int
+without_removed(LateCharge *charges, int count)
+{
+	static const Oid types[] = {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Column columns[lengthof(types)];
+	GateRows *removed;
+	int64 next = 0;
+	int64 ordinal = 0;
+	int left = 0;
+
+	for (int i = 0; i < lengthof(types); i++)
+		column_begin(&columns[i], types[i]);
+	for (int i = 0; i < count; i++)
+	{
+		if (charges[i].charge->model != MODEL_PERCENTAGE)
+			continue;
+		column_add(&columns[0], gate_uuid(&charges[i].stretch->contract->subscription.tenant));
+		column_add(&columns[1], gate_text(charges[i].charge->metric));
+		column_add(&columns[2], gate_timestamptz(charges[i].stretch->from));
+		column_add(&columns[3], gate_timestamptz(charges[i].stretch->to));
+	}
+	if (columns[0].count == 0)
+		return count;
+	removed = gate_run(&late_removed, EXPECT_ANY, column_array(&columns[0]),
+					   column_array(&columns[1]), column_array(&columns[2]),
+					   column_array(&columns[3]));
+	for (int i = 0; i < count; i++)
+	{
+		if (charges[i].charge->model != MODEL_PERCENTAGE || next == removed->count ||
+			row_int64(removed, next, 0) != ++ordinal)
+		{
+			charges[left++] = charges[i];
+			continue;
+		}
+		next++;
+		ereport(WARNING,
+				errmsg("late usage of metric \"%s\" cannot be billed", charges[i].charge->metric),
+				errdetail("Events of tenant %s of the period from %s are not kept any more.",
+						  id_text(&charges[i].stretch->contract->subscription.tenant),
+						  timestamptz_to_str(charges[i].stretch->from)));
+	}
+	return left;
+}
+
 /* At most what is left to an agreed maximum. */
 static Numeric
 within(Numeric amount, const LateStretch *stretch, Numeric maximum, Numeric billed)
@@ -548,6 +606,7 @@ charge_late(Batch *batch)
 	if (periods == NIL)
 		return;
 	charges = list_charges(batch, periods, &stretches, &count);
+	count = without_removed(charges, count);
 	if (count == 0)
 		return;
 	for (int i = 0; i < lengthof(columns); i++)

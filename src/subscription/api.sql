@@ -7,7 +7,7 @@ RETURNS tenancy.tax_rate
 AS 'MODULE_PATHNAME', 'tenancy_tax_rate_create'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tax_rate_create(text, numeric, text, boolean, text, text) IS
-'Makes a rate of tax. id: 1 to 63 bytes. percentage: from 0 to less than 1000. name: as invoices show it; the id when null. is_inclusive: prices contain the tax. category: of UNCL5305: S, Z, E, AE, K, G, O, L or M. country: of ISO 3166-1. Result: the row. Errors: 22023 bad category or country; 23505 exists; 23514 percentage. Rights: tenancy_admin.';
+'Makes a rate of tax. id: 1 to 63 bytes. percentage: from 0 to less than 1000. name: as invoices show it; the id when null. is_inclusive: prices contain the tax. category: of UNCL5305: S, Z, E, AE, K, G, O, L or M. country: of ISO 3166-1. Result: the row. Errors: 22023 bad category, country or percentage; 23505 exists. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.tax_rate_create(text, numeric, text, boolean, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.tax_rate_create(text, numeric, text, boolean, text, text) TO tenancy_admin;
 

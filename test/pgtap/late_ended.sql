@@ -90,6 +90,26 @@ SELECT count(*) FROM tenant_delete('quick'), tenant_purge('quick', force => true
 SELECT is((SELECT failed FROM billing_run('2026-06-27 00:00+00')), 0::bigint, 'a run after the purge has no trouble');
 SELECT is((SELECT count(*) FROM tenancy.invoice i JOIN tenancy.subscription s ON s.id = i.subscription_id AND s.starts_at = '2026-06-01 00:00+00' WHERE i.created_at > '2026-06-20 00:00+00'), 0::bigint, 'and bills nothing of it');
 
+-- a price of transactions, some of which retention has removed
+SELECT plan_create('share', 'Share', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "base_price": 9, "charges": [{"id": "pct", "name": "Pct", "model": "percentage", "metric": "api_calls", "rate": 1, "transaction_maximum": 3}, {"id": "each", "name": "Each", "model": "per_unit", "metric": "api_calls", "unit_price": 0.01}]}') \g /dev/null
+SET tenancy.test_clock = '2026-07-01 00:00+00';
+SELECT tenant_create('merchant', isolation => 'pool') \g /dev/null
+SELECT subscription_create('merchant', 'share', '2026-07-01 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-07-20 00:00+00';
+SELECT usage_record('merchant', 'api_calls', 100, 'm1', '2026-07-10 10:10+00') \g /dev/null
+SET tenancy.test_clock = '2026-08-01 02:00+00';
+SELECT count(*) FROM billing_run('2026-08-01 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-08-20 00:00+00';
+\ir roll.psql
+CALL roll(20);
+SELECT usage_event_prune(false, '10 days') \g /dev/null
+SELECT is((SELECT count(*) FROM tenancy.usage_event WHERE tenant_id = 'merchant'::regtenant), 0::bigint, 'its event is removed');
+SELECT usage_record('merchant', 'api_calls', 50, 'm2', '2026-07-10 10:20+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-01 02:00+00';
+SELECT results_eq($$SELECT failed FROM billing_run('2026-09-01 00:00+00')$$, 'VALUES (0::bigint)', 'one that comes for that time does not keep the tenant from being billed');
+SELECT results_eq($$SELECT kind, charge, amount FROM bill WHERE tenant_id = 'merchant'::regtenant AND number = (SELECT max(number) FROM bill WHERE tenant_id = 'merchant'::regtenant) ORDER BY 1, 2$$,
+    $$VALUES ('late', 'each', 0.50), ('recurring', 'base', 9.00)$$, 'of its prices those hold that need no more than the sum: 50 at 0.01');
+
 SET ROLE tenancy_auditor;
 SELECT throws_ok($$SELECT invoice_preview('gone')$$, '42501', NULL, 'not for everybody');
 RESET ROLE;
