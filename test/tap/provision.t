@@ -181,7 +181,7 @@ is "$(becomes dns active beta)" active "for others"
 log >/dev/null
 like "$(sql "SELECT tenant_provision('acme', '{\"luck\": {}}')")" '22023.*"luck"' "an unknown component"
 like "$(sql "SELECT tenant_provision('acme', '{\"dns\": {\"ttl\": 0}}')")" 22023 "one that is not right"
-for odd in 3 '\"yes\"' '[]'; do
+for odd in 3 '"yes"' '[]'; do
 	like "$(sql "SELECT tenant_provision('acme', '{\"dns\": $odd}')")" '22023.*"dns" must be a JSON object, true or false' "nor one that is none: $odd"
 done
 id=$(sql "SELECT id FROM tenant_provision('acme', '{\"dns\": {\"ttl\": 7}, \"monitoring\": false, \"backups\": false}')")
