@@ -1,6 +1,7 @@
 -- Usage that comes after the last invoice of a subscription that has ended is billed for its period, once.
 -- Amounts by hand: 10 free, up to 50 at 0.25 and a fee of 1, then 0.125.
 SELECT * FROM no_plan();
+SET timezone = 'UTC';
 SELECT count(*) FROM schedule_set('billing.run', enabled => false) \g /dev/null
 SELECT count(*) FROM plan_create('tiers', 'Tiers', 'custom', '{"type": "custom", "base_price": 5, "base_timing": "advance", "currency": "USD", "billing_period": "monthly",
     "charges": [{"id": "calls", "name": "Calls", "model": "graduated", "metric": "api_calls", "unit": "call", "tiers": [{"up_to": 10}, {"up_to": 50, "unit_price": 0.25, "flat_fee": 1}, {"unit_price": 0.125}]}]}') \g /dev/null
