@@ -206,7 +206,7 @@ SELECT usage_record('qt-level', 'users', 2, 'l1') \g /dev/null
 \set VERBOSITY terse
 SELECT usage_record('qt-level', 'users', 3, 'l2');
 \set VERBOSITY default
-SELECT is(:'LAST_ERROR_SQLSTATE', '53400', 'a level above the limit is refused');
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '53400', 'a level above the limit is refused');
 \set ON_ERROR_STOP 1
 SELECT is((SELECT last_refusal FROM limit_explain('qt-level') WHERE kind = 'quota' AND name = 'users'), 'refused (53400) when 2 of 2 were used, and 1 more wanted', 'by what is used, not by what was asked for');
 SELECT is((usage_record('qt-level', 'users', 2, 'l1')).quantity, 2::numeric, 'the one that was taken is known');
