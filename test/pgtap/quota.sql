@@ -156,35 +156,39 @@ SELECT is((quota_check('qt-a', 'plugins')).used || ' ' || (quota_check('qt-b', '
 SELECT throws_ok('TRUNCATE qt_plugin', '0A000', NULL, 'TRUNCATE would not know of whom');
 
 -- told once a threshold and period
-CREATE FUNCTION pg_temp.watch(wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
+CREATE PROCEDURE pg_temp.watch(wanted bigint) LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1..400 LOOP
         EXIT WHEN (SELECT count(*) FROM tenancy.quota_event WHERE metric = 'plugins') >= wanted;
+        PERFORM job_run_due(100);
+        COMMIT;
         PERFORM pg_sleep(0.1);
     END LOOP;
 END $$;
 SELECT results_eq($$SELECT slug, kind, name FROM resource_enforce('qt-a')$$, $$SELECT 'x'::text, 'x'::text, 'x'::text WHERE false$$, 'nothing is used up');
 SELECT quota_set('qt-a', 'plugins', NULL, 4) \g /dev/null
 SELECT results_eq($$SELECT slug, kind, name, used, hard FROM resource_enforce('qt-a')$$, $$VALUES ('qt-a', 'quota', 'plugins', 4::numeric, 4::numeric)$$, 'resource_enforce() names what is');
-SELECT pg_temp.watch(3) \g /dev/null
+CALL pg_temp.watch(3);
 -- how much was used depends on when somebody looked
 SELECT results_eq($$SELECT t.slug, metric, threshold_percent FROM tenancy.quota_event e JOIN tenancy.tenant t ON t.id = e.tenant_id WHERE metric = 'plugins' ORDER BY 1, 3$$,
     $$VALUES ('qt-a', 'plugins', 80), ('qt-a', 'plugins', 100), ('qt-b', 'plugins', 80)$$, 'thresholds are told');
 SELECT is((SELECT count(*) FROM tenancy.outbox_event WHERE type = 'quota.warning' AND payload ->> 'metric' = 'plugins'), 3::bigint, 'and each is an event');
 DELETE FROM qt_plugin WHERE id > 3;
 SELECT quota_check('qt-a', 'plugins') \g /dev/null
-CREATE FUNCTION pg_temp.cleared() RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE PROCEDURE pg_temp.clear() LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1..400 LOOP
         EXIT WHEN (SELECT count(cleared_at) FROM tenancy.quota_event WHERE metric = 'plugins') = 3;
+        PERFORM job_run_due(100);
+        COMMIT;
         PERFORM pg_sleep(0.1);
     END LOOP;
-    RETURN (SELECT count(cleared_at) FROM tenancy.quota_event WHERE metric = 'plugins');
 END $$;
-SELECT is(pg_temp.cleared(), 3::bigint, 'a level that went below clears them');
+CALL pg_temp.clear();
+SELECT is((SELECT count(cleared_at) FROM tenancy.quota_event WHERE metric = 'plugins'), 3::bigint, 'a level that went below clears them');
 INSERT INTO qt_plugin SELECT id, 9 FROM tenancy.tenant WHERE slug = 'qt-a';
 INSERT INTO qt_plugin SELECT id, 10 FROM tenancy.tenant WHERE slug = 'qt-a';
-SELECT pg_temp.watch(5) \g /dev/null
+CALL pg_temp.watch(5);
 SELECT results_eq($$SELECT threshold_percent FROM tenancy.quota_event WHERE metric = 'plugins' AND cleared_at IS NULL ORDER BY 1$$, 'VALUES (80), (100)', 'so that it is told again');
 
 -- rights
