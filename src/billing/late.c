@@ -23,6 +23,7 @@
 #include "core/json.h"
 #include "core/money.h"
 
+#include "nodes/bitmapset.h"
 #include "pgstat.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
@@ -149,7 +150,8 @@ typedef struct LateStretch
 	ProrationPart part;
 	bool is_part;
 	bool is_trial;
-	Numeric amount; /* that came late */
+	Bitmapset *charges; /* that are looked at, by their place in the plan */
+	Numeric amount;     /* that came late */
 } LateStretch;
 
 /* A charge of it. */
@@ -177,7 +179,7 @@ find_period(LatePeriod *period, TimestampTz at)
 	if (at < subscription->trial_ends_at)
 	{
 		period->start = subscription->starts_at;
-		period->end = subscription->trial_ends_at;
+		period->end = Min(subscription->trial_ends_at, billed_until(period->contract));
 		return;
 	}
 	subscription_period_at(subscription, at, &number, &period->end);
@@ -187,7 +189,10 @@ find_period(LatePeriod *period, TimestampTz at)
 	period->end = Min(period->end, billed_until(period->contract));
 }
 
-/* As a first period may begin within a whole one; one of another length is whole by itself. */
+/*
+ * As a first period may begin within a whole one, and a last one, also of a trial, end within it;
+ * one of another length is whole by itself.
+ */
 static void
 find_full_period(const LatePeriod *period, const Pricing *pricing, TimestampTz *full_start,
 				 TimestampTz *full_end)
@@ -198,8 +203,13 @@ find_full_period(const LatePeriod *period, const Pricing *pricing, TimestampTz *
 
 	*full_start = period->start;
 	*full_end = period->end;
-	if (period->start < subscription->trial_ends_at ||
-		strcmp(pricing->period_name, subscription->period_name) != 0)
+	if (period->start < subscription->trial_ends_at)
+	{
+		*full_start = subscription->starts_at;
+		*full_end = subscription->trial_ends_at;
+		return;
+	}
+	if (strcmp(pricing->period_name, subscription->period_name) != 0)
 		return;
 	subscription_period_at(subscription, period->start, &number, &end);
 	if (end < period->end)
@@ -395,6 +405,10 @@ list_charges(Batch *batch, List *periods, List **stretches, int *count)
 
 			if (charge->metric == NULL || strcmp(charge->metric, period->metric) != 0)
 				continue;
+			/* Periods that differ may come to the same part of a plan: it costs what it does once. */
+			if (bms_is_member(j, stretch->charges))
+				continue;
+			stretch->charges = bms_add_member(stretch->charges, j);
 			if (*count == capacity)
 			{
 				capacity *= 2;

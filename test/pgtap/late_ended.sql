@@ -111,6 +111,25 @@ SELECT results_eq($$SELECT failed FROM billing_run('2026-09-01 00:00+00')$$, 'VA
 SELECT results_eq($$SELECT kind, charge, amount FROM bill WHERE tenant_id = 'merchant'::regtenant AND number = (SELECT max(number) FROM bill WHERE tenant_id = 'merchant'::regtenant) ORDER BY 1, 2$$,
     $$VALUES ('late', 'each', 0.50), ('recurring', 'base', 9.00)$$, 'of its prices those hold that need no more than the sum: 50 at 0.01');
 
+-- a trial that is cancelled early: 28 at most in 14 days, 10 in 5
+SELECT plan_create('try', 'Try', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "base_price": 30, "trial_days": 14, "charges": [{"id": "calls", "name": "Calls", "model": "per_unit", "metric": "api_calls", "unit_price": 1, "maximum": 28}]}') \g /dev/null
+SELECT slug FROM tenant_create('trier', plan => 'try', starts_at => '2026-09-02 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-04 00:00+00';
+SELECT usage_record('trier', 'api_calls', 4, 't1', '2026-09-04 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-07 00:00+00';
+SELECT subscription_cancel(sub('trier'), 'no', false) \g /dev/null
+SELECT results_eq($$SELECT invoices, total->>'USD' FROM billing_run('2026-09-07 00:00+00')$$, $$VALUES (1::bigint, '4.00')$$, 'five days of a trial');
+SET tenancy.test_clock = '2026-09-07 01:00+00';
+SELECT usage_record('trier', 'api_calls', 3, 't2', '2026-09-06 12:00+00') \g /dev/null
+SELECT results_eq($$SELECT invoices, lines, total->>'USD' FROM billing_run('2026-09-07 01:00+00')$$, $$VALUES (1::bigint, 1::bigint, '3.00')$$, 'what comes late for it is billed once');
+SELECT results_eq($$SELECT period_start, period_end FROM bill WHERE kind = 'late' AND subscription = sub('trier')$$, $$VALUES ('2026-09-02 00:00+00'::timestamptz, '2026-09-07 00:00+00'::timestamptz)$$, 'for the days that it had');
+SELECT usage_record('trier', 'api_calls', 2, 't3', '2026-09-06 12:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-07 02:00+00';
+SELECT results_eq($$SELECT purpose, state, total FROM invoice_generate('trier')$$, $$VALUES ('late', 'draft', 2.00)$$, 'what is late is drafted where none is');
+SELECT usage_record('trier', 'api_calls', 50, 't4', '2026-09-05 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-09-07 03:00+00';
+SELECT is((SELECT total->>'USD' FROM billing_run('2026-09-07 03:00+00')), '1.00', 'up to the part of the maximum');
+
 SET ROLE tenancy_auditor;
 SELECT throws_ok($$SELECT invoice_preview('gone')$$, '42501', NULL, 'not for everybody');
 RESET ROLE;
