@@ -288,6 +288,25 @@ take_lines(Bill *bill, const Document *document)
 	}
 }
 
+/*
+ * What a coupon took off whole, and what lines make up for, is nothing in total and has been
+ * billed: without an invoice that says so it would be billed again.
+ */
+static bool
+is_over_nothing(const Bill *bill)
+{
+	ListCell *cell;
+
+	foreach (cell, bill->lines)
+	{
+		const BillLine *line = lfirst(cell);
+
+		if (!numeric_is_zero(line->amount))
+			return false;
+	}
+	return true;
+}
+
 static void
 compose(Batch *batch, Bill *bill)
 {
@@ -323,7 +342,7 @@ compose(Batch *batch, Bill *bill)
 	bill->tax = money_round(document.tax, document.exponent);
 	bill->inclusive_tax = money_round(document.inclusive_tax, document.exponent);
 	bill->total = money_round(document.total, document.exponent);
-	bill->is_skipped = line_count == 0 || (bill->payer->skips_zero && numeric_is_zero(bill->total));
+	bill->is_skipped = line_count == 0 || (bill->payer->skips_zero && is_over_nothing(bill));
 }
 
 void

@@ -27,7 +27,7 @@ RETURNS tenancy.legal_entity
 AS 'MODULE_PATHNAME', 'tenancy_legal_entity_set'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.legal_entity_set(text, jsonb) IS
-'Makes or changes who sells. id: lower-case letters, digits, underscores and hyphens; default is what everybody buys from who has no other. entity: members that are to be set, null for the default: name, address {line1, line2, postal_code, city, region}, country, tax_id, email, bank_account {iban, bic, holder}, invoice_series, credit_note_series, number_width, tax_rounding (line, invoice), zero_invoices (issue, skip), payment_terms_days, tax_rates. Result: the row. Errors: 22023 naming the path of the first fault; 42704 unknown tax rate; 23505 a series of another. Rights: tenancy_admin.';
+'Makes or changes who sells. id: lower-case letters, digits, underscores and hyphens; default is what everybody buys from who has no other. entity: members that are to be set, null for the default: name, address {line1, line2, postal_code, city, region}, country, tax_id, email, bank_account {iban, bic, holder}, invoice_series, credit_note_series, number_width, tax_rounding (line, invoice), zero_invoices (issue; skip: none where every line is over nothing), payment_terms_days, tax_rates. Result: the row. Errors: 22023 naming the path of the first fault; 42704 unknown tax rate; 23505 a series of another. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.legal_entity_set(text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.legal_entity_set(text, jsonb) TO tenancy_admin;
 

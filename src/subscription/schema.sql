@@ -50,7 +50,7 @@ CREATE TABLE tenancy.legal_entity (
 );
 COMMENT ON TABLE tenancy.legal_entity IS
 'Who sells: name and address on invoices, series of numbers, rules of rounding. Kept for ever.';
-COMMENT ON COLUMN tenancy.legal_entity.zero_invoices IS 'issue: invoices over nothing get a number; skip: the period is closed without one';
+COMMENT ON COLUMN tenancy.legal_entity.zero_invoices IS 'issue: invoices over nothing get a number; skip: a period of which every line is over nothing is closed without one; what lines or coupons make up for is invoiced';
 REVOKE ALL ON tenancy.legal_entity FROM PUBLIC;
 GRANT SELECT ON tenancy.legal_entity TO tenancy_admin, tenancy_auditor;
 SELECT pg_catalog.pg_extension_config_dump('tenancy.legal_entity', 'WHERE NOT shipped');

@@ -130,6 +130,30 @@ SELECT usage_record('trier', 'api_calls', 50, 't4', '2026-09-05 00:00+00') \g /d
 SET tenancy.test_clock = '2026-09-07 03:00+00';
 SELECT is((SELECT total->>'USD' FROM billing_run('2026-09-07 03:00+00')), '1.00', 'up to the part of the maximum');
 
+-- a seller who skips invoices over nothing, and a coupon that takes all: the period has been billed
+SELECT legal_entity_set('skips', '{"name": "Skips", "invoice_series": "SK", "credit_note_series": "SC", "zero_invoices": "skip"}'),
+       coupon_create('FREE', '{"kind": "percent", "value": 100}'),
+       plan_create('each', 'Each', 'custom', '{"type": "custom", "currency": "USD", "billing_period": "monthly", "charges": [{"id": "calls", "name": "Calls", "model": "per_unit", "metric": "api_calls", "unit_price": 1}]}') \g /dev/null
+SET tenancy.test_clock = '2026-09-08 00:00+00';
+SELECT slug FROM unnest('{guest,regular}'::text[]) g, tenant_create(g, plan => 'each', starts_at => '2026-09-08 00:00+00') \g /dev/null
+SELECT billing_account_set(g::regtenant, '{"legal_entity": "skips"}'), coupon_apply(g::regtenant, 'FREE') FROM unnest('{guest,regular}'::text[]) g \g /dev/null
+SET tenancy.test_clock = '2026-09-10 00:00+00';
+SELECT usage_record(g::regtenant, 'api_calls', 100, 'g1', '2026-09-10 00:00+00') FROM unnest('{guest,regular}'::text[]) g \g /dev/null
+SET tenancy.test_clock = '2026-09-20 00:00+00';
+SELECT subscription_cancel(sub('guest'), 'no', false) \g /dev/null
+SELECT results_eq($$SELECT invoices, total->>'USD' FROM billing_run('2026-09-20 00:00+00')$$, $$VALUES (1::bigint, '0.00')$$, 'what a coupon took off is not billed as late by the same run');
+SELECT results_eq($$SELECT purpose, state, subtotal, discount, total FROM tenancy.invoice WHERE subscription_id = sub('guest')$$, $$VALUES ('cycle', 'paid', 100.00, 100.00, 0.00)$$, 'and an invoice says what was taken off');
+SET tenancy.test_clock = '2026-09-20 00:30+00';
+SELECT is((SELECT invoices FROM billing_run('2026-09-20 00:30+00')), 0::bigint, 'nor by the next');
+SET tenancy.test_clock = '2026-10-08 00:00+00';
+SELECT count(*) FROM billing_run('2026-10-08 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT kind, amount, net FROM bill WHERE subscription = sub('regular')$$, $$VALUES ('usage', 100.00, 0.00)$$, 'one that goes on');
+SET tenancy.test_clock = '2026-10-09 00:00+00';
+SELECT usage_record(g::regtenant, 'api_calls', 7, 'g2', '2026-09-12 00:00+00') FROM unnest('{regular}'::text[]) g \g /dev/null
+SET tenancy.test_clock = '2026-11-08 00:00+00';
+SELECT count(*) FROM billing_run('2026-11-08 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT kind, quantity, amount, discount FROM bill WHERE subscription = sub('regular') ORDER BY number$$, $$VALUES ('usage', 100::numeric, 100.00, 100.00), ('late', 107, 7.00, 0.00)$$, 'is billed what came late and no more');
+
 SET ROLE tenancy_auditor;
 SELECT throws_ok($$SELECT invoice_preview('gone')$$, '42501', NULL, 'not for everybody');
 RESET ROLE;
