@@ -6,7 +6,7 @@ RETURNS tenancy.invoice
 AS 'MODULE_PATHNAME', 'tenancy_invoice_generate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) IS
-'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, of items that are to be billed once, or of usage that came late for a subscription that has ended. tenant: slug or id. period: the period expected, or null; a void invoice of the period is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, no subscription, or an item of the void invoice is on another; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
+'Drafts the next invoice of a tenant that is due: of a period that has ended, of what is due at a start, of items that are to be billed once, or, with no period asked for and none due, of usage that came late for a subscription that has ended. tenant: slug or id. period: the period expected, or null; a void invoice of the period is billed anew, with the same lines. Result: the row; that of the same period again when it exists. Errors: 55000 nothing is due, no subscription, or an item of the void invoice is on another; 22023 another period comes first; 42704 unknown tenant. Rights: tenancy_admin.';
 REVOKE ALL ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.invoice_generate(@extschema@.regtenant, tstzrange) TO tenancy_admin;
 

@@ -205,13 +205,14 @@ find_period(const pg_uuid_t *tenant, TimestampTz starts, TimestampTz ends)
 	return rows->count == 1 ? row_uuid(rows, 0, 0) : NULL;
 }
 
-/* The first draft of a batch; NULL where there is nothing to bill. */
+/* The first draft of a batch; NULL where there is nothing to bill.  Was a subscription due? */
 static const pg_uuid_t *
-draft(const BatchRequest *request)
+draft(const BatchRequest *request, bool *was_due)
 {
 	Batch *batch = billing_batch(request, WRITE_DRAFTS, true);
 	ListCell *cell;
 
+	*was_due = batch->contract_count > 0;
 	foreach (cell, batch->bills)
 	{
 		const Bill *bill = lfirst(cell);
@@ -229,6 +230,7 @@ TENANCY_FUNCTION(invoice_generate)
 	BatchRequest request = {.at = clock_now()};
 	GateRows *next;
 	const pg_uuid_t *drafted;
+	bool was_due;
 	TimestampTz starts = 0;
 	TimestampTz ends = 0;
 
@@ -258,14 +260,15 @@ TENANCY_FUNCTION(invoice_generate)
 						  pstrdup(timestamptz_to_str(row_timestamptz(next, 0, 2)))));
 	/*
 	 * One invoice, of one period; without one that is due, what waits to be billed once, and then
-	 * what came late for what has ended.
+	 * what came late for what has ended.  A period that comes to nothing stays open: the error
+	 * undoes its end, which another invoice would hide.
 	 */
-	drafted = draft(&request);
-	if (drafted == NULL)
+	drafted = draft(&request, &was_due);
+	if (drafted == NULL && !was_due && PG_ARGISNULL(1))
 	{
 		request.subscription = NULL;
 		request.is_over = true;
-		drafted = draft(&request);
+		drafted = draft(&request, &was_due);
 	}
 	if (drafted != NULL)
 		PG_RETURN_DATUM(invoice_row(drafted));

@@ -125,6 +125,7 @@ SELECT results_eq($$SELECT invoices, lines, total->>'USD' FROM billing_run('2026
 SELECT results_eq($$SELECT period_start, period_end FROM bill WHERE kind = 'late' AND subscription = sub('trier')$$, $$VALUES ('2026-09-02 00:00+00'::timestamptz, '2026-09-07 00:00+00'::timestamptz)$$, 'for the days that it had');
 SELECT usage_record('trier', 'api_calls', 2, 't3', '2026-09-06 12:00+00') \g /dev/null
 SET tenancy.test_clock = '2026-09-07 02:00+00';
+SELECT throws_ok($$SELECT invoice_generate('trier', '[2026-10-01 00:00+00, 2026-11-01 00:00+00)')$$, '55000', 'tenant "trier" has no subscription', 'a period that is asked for is not passed over');
 SELECT results_eq($$SELECT purpose, state, total FROM invoice_generate('trier')$$, $$VALUES ('late', 'draft', 2.00)$$, 'what is late is drafted where none is');
 SELECT usage_record('trier', 'api_calls', 50, 't4', '2026-09-05 00:00+00') \g /dev/null
 SET tenancy.test_clock = '2026-09-07 03:00+00';
@@ -153,6 +154,17 @@ SELECT usage_record(g::regtenant, 'api_calls', 7, 'g2', '2026-09-12 00:00+00') F
 SET tenancy.test_clock = '2026-11-08 00:00+00';
 SELECT count(*) FROM billing_run('2026-11-08 00:00+00') \g /dev/null
 SELECT results_eq($$SELECT kind, quantity, amount, discount FROM bill WHERE subscription = sub('regular') ORDER BY number$$, $$VALUES ('usage', 100::numeric, 100.00, 100.00), ('late', 107, 7.00, 0.00)$$, 'is billed what came late and no more');
+
+-- a period over nothing is not ended behind an invoice of late usage
+SELECT plan_create('nil', 'Nil', 'custom', '{"type": "fixed", "base_price": 0, "currency": "USD", "billing_period": "monthly"}') \g /dev/null
+SELECT subscription_create('guest', 'nil', '2026-11-08 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-11-09 00:00+00';
+SELECT usage_record('guest', 'api_calls', 7, 'g3', '2026-09-12 00:00+00') \g /dev/null
+SET tenancy.test_clock = '2026-12-08 02:00+00';
+SELECT throws_ok($$SELECT invoice_generate('guest')$$, '55000', NULL, 'a draft of a period over nothing is none');
+SELECT is((SELECT period_start FROM tenancy.subscription WHERE id = sub('guest')), '2026-11-08 00:00+00'::timestamptz, 'and leaves it open');
+SELECT count(*) FROM billing_run('2026-12-08 00:00+00') \g /dev/null
+SELECT results_eq($$SELECT purpose, total FROM tenancy.invoice WHERE tenant_id = 'guest'::regtenant AND purpose <> 'cycle'$$, $$VALUES ('late', 7.00)$$, 'a run ends it and bills what was late');
 
 SET ROLE tenancy_auditor;
 SELECT throws_ok($$SELECT invoice_preview('gone')$$, '42501', NULL, 'not for everybody');
