@@ -163,6 +163,7 @@ typedef struct Share
 	int most_batches; /* 0 for all there are */
 	int batches;      /* done */
 	bool is_over;     /* what has ended and may have usage that came late, not what is due */
+	pg_uuid_t last;   /* tenant of the round that was looked at */
 } Share;
 
 typedef struct Try
@@ -248,6 +249,7 @@ without_failed(pg_uuid_t *ids, int count, const BillingResult *result)
 }
 
 static const Share whole = {.parts = 1};
+static const pg_uuid_t no_tenant = {{0}}; /* before all */
 
 static bool
 is_used_up(const Share *share)
@@ -255,7 +257,7 @@ is_used_up(const Share *share)
 	return share->most_batches > 0 && share->batches >= share->most_batches;
 }
 
-/* Bill each tenant that is due once; false when none was. */
+/* Bill each tenant that is due once, after the last; false when none was. */
 static bool
 bill_round(Share *share, BillingResult *result)
 {
@@ -263,23 +265,23 @@ bill_round(Share *share, BillingResult *result)
 		AllocSetContextCreate(CurrentMemoryContext, "billing ids", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(read_context);
 	int64 before = result->subscriptions;
-	pg_uuid_t last = {{0}};
 
 	while (!is_used_up(share))
 	{
+		int32 most = share->most_batches > 0
+						 ? Min(READ_SIZE, BATCH_SIZE * (share->most_batches - share->batches))
+						 : READ_SIZE;
 		GateRows *due =
 			gate_run(share->is_over ? &billing_late : &billing_due, EXPECT_ANY,
-					 gate_timestamptz(share->at), gate_uuid(&last), gate_int32(READ_SIZE),
+					 gate_timestamptz(share->at), gate_uuid(&share->last), gate_int32(most),
 					 gate_int32(share->part), gate_int32(share->parts));
 		pg_uuid_t *ids = ids_of(due);
 		int count;
 
 		if (due->count == 0)
 			break;
-		last = ids[due->count - 1];
+		share->last = ids[due->count - 1];
 		count = without_failed(ids, due->count, result);
-		if (share->most_batches > 0)
-			count = Min(count, BATCH_SIZE * (share->most_batches - share->batches));
 		bill_or_divide(ids, count, share, result);
 		share->batches += (count + BATCH_SIZE - 1) / BATCH_SIZE;
 		MemoryContextReset(read_context);
@@ -291,23 +293,31 @@ bill_round(Share *share, BillingResult *result)
 
 /*
  * Who is several periods behind is billed one a round.  Then what has ended is looked at, once: it
- * may be asked for again as long as an old transaction runs, whatever was found.
+ * may be asked for again as long as an old transaction runs, whatever was found.  So a share that
+ * is used up within goes on after the tenant that was the last.
  */
 static BillingResult
 bill_share(Share *share)
 {
 	BillingResult result = {.context = CurrentMemoryContext};
-	Share over = *share;
 
 	result.failed_ids = palloc(sizeof(pg_uuid_t));
-	subscriptions_resume_due(NULL, share->at);
-	while (bill_round(share, &result) && !is_used_up(share))
-		;
-	if (is_used_up(share))
-		return result;
-	over.is_over = true;
-	over.most_batches = 0;
-	(void) bill_round(&over, &result);
+	if (!share->is_over)
+	{
+		bool found = true;
+
+		subscriptions_resume_due(NULL, share->at);
+		while (found && !is_used_up(share))
+		{
+			share->last = no_tenant;
+			found = bill_round(share, &result);
+		}
+		if (is_used_up(share))
+			return result;
+		share->last = no_tenant;
+		share->is_over = true;
+	}
+	(void) bill_round(share, &result);
 	return result;
 }
 
@@ -323,16 +333,19 @@ billing_run(TimestampTz at)
 /* What a transaction of a background worker bills: a few seconds of work. */
 #define BATCHES_PER_JOB 4
 
+/* What of a share is left for a job. */
 static void
-put_part(TimestampTz at, int part, int parts)
+put_part(const Share *share)
 {
 	JsonBuilder arguments;
 	JobRequest request = {.kind = "billing.part", .priority = JOB_MIDDLE_PRIORITY};
 
 	json_begin(&arguments);
-	json_put_text(&arguments, "at", timestamptz_to_str(at));
-	json_put_int64(&arguments, "part", part);
-	json_put_int64(&arguments, "parts", parts);
+	json_put_text(&arguments, "at", timestamptz_to_str(share->at));
+	json_put_int64(&arguments, "part", share->part);
+	json_put_int64(&arguments, "parts", share->parts);
+	if (share->is_over)
+		json_put_text(&arguments, "over_after", id_text(&share->last));
 	request.arguments = json_end(&arguments);
 	(void) job_put(&request);
 }
@@ -360,11 +373,15 @@ perform_part(const JobTask *task)
 	Share share = {.at = timestamptz_from_text(json_text(task->arguments, "at"), "at"),
 				   .part = json_int32(task->arguments, "part", 0),
 				   .parts = json_int32(task->arguments, "parts", 1),
-				   .most_batches = BATCHES_PER_JOB};
-	BillingResult result = bill_share(&share);
+				   .most_batches = BATCHES_PER_JOB,
+				   .is_over = json_has(task->arguments, "over_after")};
+	BillingResult result;
 
+	if (share.is_over)
+		share.last = *id_parse(json_text(task->arguments, "over_after"));
+	result = bill_share(&share);
 	if (is_used_up(&share))
-		put_part(share.at, share.part, share.parts);
+		put_part(&share);
 	return result_document(&result);
 }
 
@@ -379,7 +396,7 @@ run_billing_job(void)
 	share.most_batches = BATCHES_PER_JOB;
 	result = bill_share(&share);
 	if (is_used_up(&share))
-		put_part(share.at, 0, 1);
+		put_part(&share);
 	document = result_document(&result);
 	return JsonbToCString(NULL, &document->root, VARSIZE(document));
 }
@@ -461,6 +478,6 @@ TENANCY_FUNCTION(billing_run_start)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"parts\" must be from 1 to %d", MOST_PARTS));
 	for (int part = 0; part < parts; part++)
-		put_part(at, part, parts);
+		put_part(&(Share){.at = at, .part = part, .parts = parts});
 	PG_RETURN_INT64(parts);
 }

@@ -42,4 +42,18 @@ is "$(sql "SELECT count(*) = max(substr(number, 5)::int) AND min(substr(number, 
 is "$(sql "SELECT count(*) FROM tenancy.invoice i WHERE (total, line_count) IS DISTINCT FROM (SELECT ROW(sum(amount), count(*)::int) FROM tenancy.invoice_line l WHERE l.invoice_id = i.id)")" 0 "whose lines are all there"
 is "$(sql "SELECT sum(amount) FROM tenancy.ledger_entry WHERE account = 'receivable'")" "$(sql "SELECT sum(total) FROM tenancy.invoice")" "all posted"
 is "$(sql "SELECT sum(total) FROM tenancy.invoice")" "$((tenants * 141 / 2)).00" "7 months of 10.00 in advance and 2 × 0.25 of calls"
+
+# What came late for subscriptions that have ended is bounded by job, too: 4000 tenants, then the others.
+over=4100
+sql "SELECT count(*) FROM plan_create('pure', 'Pure', 'custom', '{\"type\": \"custom\", \"currency\": \"USD\", \"billing_period\": \"monthly\", \"charges\": [{\"id\": \"calls\", \"name\": \"Calls\", \"model\": \"per_unit\", \"metric\": \"calls\", \"unit_price\": 2}]}');
+	INSERT INTO tenancy.tenant (id, slug, name, plan, isolation, state, role_name, owner_name, owns_ddl, configuration, metadata, created_at, updated_at)
+	SELECT tenancy.id_new(), 'over-' || n, 'Over ' || n, 'pure', 'pool', 'active', 'over_' || n, 'over_o_' || n, false, '{}', '{}', now(), now() FROM generate_series(1, $over) n;
+	SELECT count(*) FROM tenancy.tenant t, subscription_create(t.id, 'pure', '2026-01-01 00:00+00') s, subscription_cancel(s.id, 'over', at => '2026-01-20 00:00+00') WHERE t.slug LIKE 'over-%';
+	SELECT invoices FROM billing_run('2026-02-01 00:00+00')" >/dev/null
+sql "SELECT recorded FROM usage_record_batch((SELECT jsonb_agg(jsonb_build_object('tenant', id, 'metric', 'calls', 'quantity', 3, 'event_id', 'over', 'occurred_at', '2026-01-10 00:00+00')) FROM tenancy.tenant WHERE slug LIKE 'over-%'))" >/dev/null
+sql "SELECT billing_run_start('2026-02-01 00:00+00', 1)" >/dev/null
+late() { sql "SELECT count(*) || ' ' || count(DISTINCT subscription_id) || ' ' || coalesce(sum(total), 0) FROM tenancy.invoice WHERE purpose = 'late'"; }
+for _ in {1..300}; do [ "$(late)" = "$over $over $((over * 6)).00" ] && break; sleep 0.2; done
+is "$(late)" "$over $over $((over * 6)).00" "what came late for $over that have ended is billed once: 3 × 2"
+is "$(sql "SELECT string_agg(result->>'invoices', ' ' ORDER BY (result->>'invoices')::int) FROM tenancy.job WHERE kind = 'billing.part' AND (result->>'invoices')::int > 0 AND arguments->>'at' LIKE '2026-02-01%'")" "$((over - 4000)) 4000" "by two jobs"
 done_testing
