@@ -96,12 +96,14 @@ GATE_STATEMENT(job_end_one,
 				   "NULL") "      FROM gone g)"
 						   " SELECT g.id, g.tenant_id, g.has_dependents, g.is_limited FROM gone g",
 			   UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID, JSONBOID);
-GATE_STATEMENT(job_for_end,
-			   "SELECT j.kind, j.attempt, j.max_attempts, j.retry, j.started_at, j.tenant_id,"
-			   "       j.is_limited, coalesce(pg_catalog.jsonb_array_length(j.failures), 0)"
-			   "  FROM tenancy.job_pending j"
-			   " WHERE j.id = $1 AND j.fence = $2 AND j.lease_until IS NOT NULL FOR UPDATE",
-			   UUIDOID, INT8OID);
+#define FOR_END                                                                                    \
+	"SELECT j.kind, j.attempt, j.max_attempts, j.retry, j.started_at, j.tenant_id,"                \
+	"       j.is_limited, coalesce(pg_catalog.jsonb_array_length(j.failures), 0)"                  \
+	"  FROM tenancy.job_pending j"                                                                 \
+	" WHERE j.id = $1 AND j.fence = $2 AND j.lease_until IS NOT NULL FOR UPDATE"
+GATE_STATEMENT(job_for_end, FOR_END, UUIDOID, INT8OID);
+/* What somebody else is settling needs no rescue, and nobody is to wait for him. */
+GATE_STATEMENT(job_for_rescue, FOR_END " SKIP LOCKED", UUIDOID, INT8OID);
 GATE_STATEMENT(
 	job_try_again,
 	"UPDATE tenancy.job_pending j"
@@ -345,10 +347,10 @@ go_back(const pg_uuid_t *id, int64 fence, TimestampTz until, int uncounted, cons
 		job_admit(row_uuid(rows, 0, 0));
 }
 
-bool
-job_fail(const pg_uuid_t *id, int64 fence, const JobFailure *failure)
+/* "rows": the job as it was locked, or none. */
+static bool
+fail_locked(const GateRows *rows, const pg_uuid_t *id, int64 fence, const JobFailure *failure)
 {
-	GateRows *rows = gate_run(&job_for_end, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_int64(fence));
 	JobKindEntry *kind;
 	RetryPolicy policy;
 	Jsonb *own_policy;
@@ -372,6 +374,14 @@ job_fail(const pg_uuid_t *id, int64 fence, const JobFailure *failure)
 		go_back(id, fence, clock_wall() + delay_ms * 1000, 0, entry, row_bool(rows, 0, 6));
 	}
 	return true;
+}
+
+bool
+job_fail(const pg_uuid_t *id, int64 fence, const JobFailure *failure)
+{
+	return fail_locked(
+		gate_run(&job_for_end, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_int64(fence)), id, fence,
+		failure);
 }
 
 bool
@@ -417,10 +427,14 @@ job_rescue(const char *lane)
 	{
 		bool is_over = row_bool(rows, i, 3);
 		int32 pid = row_int32(rows, i, 4);
+		pg_uuid_t *id = row_uuid(rows, i, 0);
+		int64 fence = row_int64(rows, i, 1);
 
 		highest = Max(highest, row_int64(rows, i, 2));
 		if (is_over || (pid != 0 && !holder_is_alive(pid, row_timestamptz(rows, i, 5))))
-			(void) job_fail(row_uuid(rows, i, 0), row_int64(rows, i, 1), &lost);
+			(void) fail_locked(
+				gate_run(&job_for_rescue, EXPECT_AT_MOST_ONE, gate_uuid(id), gate_int64(fence)),
+				id, fence, &lost);
 	}
 	if (rows->count < MAX_RESCUED)
 		line_set_known(lane, highest);

@@ -88,7 +88,7 @@ TENANCY_FUNCTION(job_run_due)
 
 	for (int i = 0; i < MAX_FIRINGS && schedule_fire() > 0; i++)
 		CHECK_FOR_INTERRUPTS();
-	job_rescue_all();
+	job_rescue(JOB_OWN_LANE);
 	for (; count < max_jobs && job_claim_next(JOB_OWN_LANE, &job); count++)
 	{
 		JobOutcome outcome = job_perform(&job, CANCEL_RAISES);
@@ -98,6 +98,8 @@ TENANCY_FUNCTION(job_run_due)
 		if (outcome.put_off_until == 0)
 			put_result(result, job.kind, &outcome);
 	}
+	/* Last: what is rescued stays locked, also for those whose lanes these are. */
+	job_rescue_all();
 	return (Datum) 0;
 }
 

@@ -18,8 +18,16 @@ like "$(PGOPTIONS="-c statement_timeout=1500" sql "SELECT count(*) FROM job_run_
 is "$(sql "SELECT state, attempt FROM tenancy.job WHERE id = '$id'")" "ready|0" "and the job waits as before"
 sql "SELECT count(job_cancel('$id'))" >/dev/null
 
+# both run out, and the job goes on for a moment after the first
+sql "SET ROLE late; CREATE FUNCTION late.stubborn(job jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(60); RETURN '{}'; END \$\$" >/dev/null
+sql "SELECT count(job_kind_define('late.stubborn', 'late.stubborn(jsonb)', '{\"max_attempts\": 1}', '4 seconds'))" >/dev/null
+id=$(sql "SELECT id FROM job_enqueue('late.stubborn')")
+like "$(PGOPTIONS="-c statement_timeout=1500" sql "SELECT count(*) FROM job_run_due()")" '^ERROR:  57014' "the timeout of the statement is not taken for the job's own that follows it"
+is "$(sql "SELECT state, attempt FROM tenancy.job WHERE id = '$id'")" "ready|0" "and the job waits as before"
+sql "SELECT count(job_cancel('$id'))" >/dev/null
+
 # a client that is gone: nobody of its kind comes to look
-id=$(sql "SELECT name FROM job_kind_define('late.mail', retry => '{\"delays_seconds\": [60, 60]}')" >/dev/null; sql "SELECT id FROM job_enqueue('late.mail')")
+id=$(sql "SELECT name FROM job_kind_define('late.mail', retry => '{\"delays_seconds\": [60, 60, 60]}')" >/dev/null; sql "SELECT id FROM job_enqueue('late.mail')")
 fence=$(sql "SELECT fence FROM job_claim('late.mail', lease => '1 second')")
 sleep 1.2
 sql "SELECT count(*) FROM job_run_due()" >/dev/null
@@ -27,6 +35,30 @@ is "$(sql "SELECT state, attempt, error FROM tenancy.job WHERE id = '$id'")" "sc
 like "$(sql "SELECT job_complete('$id', $fence)")" 55000 "and the client refused"
 sql "UPDATE tenancy.job_pending SET run_at = now() WHERE id = '$id'" >/dev/null
 like "$(sql "LISTEN tenancy_job; SELECT count(*) FROM job_run_due(); SELECT state FROM tenancy.job WHERE id = '$id'")" 'ready.*notification "tenancy_job" with payload "late.mail"' "when it is ready again, clients are told"
+
+# nobody waits for jobs that others have locked
+in_background() { # in_background SQL: until it sleeps; stop_background ends and undoes it
+	PGAPPNAME=background psql -XAtqc "$1" app >/dev/null 2>&1 &
+	wait_for 30 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'background' AND wait_event = 'PgSleep'" 1
+}
+stop_background() { sql "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE application_name = 'background'" >/dev/null; wait; }
+fence=$(sql "SELECT fence FROM job_claim('late.mail', lease => '1 second')")
+slow=$(sql "SELECT id FROM job_enqueue('late.work', '{\"seconds\": 60}', timeout => '2 minutes')")
+sleep 1.2
+in_background "SELECT count(*) FROM job_run_due()"
+ok $? "a job is at work"
+is "$(sql "SELECT fence FROM tenancy.job_pending WHERE id = '$id' FOR UPDATE NOWAIT")" "$fence" "that of a client which is over is locked by nobody until it is done"
+stop_background
+sql "SELECT count(job_cancel('$slow'))" >/dev/null
+in_background "SELECT pg_sleep(60) FROM (SELECT FROM tenancy.job_pending WHERE id = '$id' FOR UPDATE) j"
+ok $? "a job is locked"
+sleep 1.2
+is "$(PGOPTIONS="-c statement_timeout=20s" sql "SELECT count(*) FROM job_claim('late.mail')")" 0 "who claims does not wait for it"
+stop_background
+sleep 1.2
+sql "SELECT count(*) FROM job_claim('late.mail')" >/dev/null
+is "$(sql "SELECT state, attempt FROM tenancy.job WHERE id = '$id'")" "scheduled|2" "and rescues it later"
+sql "UPDATE tenancy.job_pending SET run_at = now() WHERE id = '$id'" >/dev/null
 
 # times out of bounds
 fence=$(sql "SELECT fence FROM job_claim('late.mail')")
