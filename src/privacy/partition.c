@@ -155,16 +155,19 @@ work_drop_partitions(const Policy *policy, const Target *target, bool is_dry, in
 	digest_begin(&digest);
 	foreach (cell, partitions)
 	{
-		Drop drop = {
-			.parent = relation_sql_name(target->relid),
-			.partition = lfirst_oid(cell),
-			.name = relation_sql_name(lfirst_oid(cell)),
-			.owner = relation_owner(target->relid),
-		};
+		Oid partition = lfirst_oid(cell);
+		Drop drop;
 		TimestampTz end;
 
-		if (!retention_partition_end(drop.partition, &end) || end > target->cutoff)
+		/* They are listed without locks. */
+		if (!retention_partition_end(partition, &end) || end > target->cutoff)
 			continue;
+		drop = (Drop){
+			.parent = relation_sql_name(target->relid),
+			.partition = partition,
+			.name = relation_sql_name(partition),
+			.owner = relation_owner(target->relid),
+		};
 		/* The table is locked from the first one on: the others are the next transaction's. */
 		if (result->partitions == most)
 			break;

@@ -49,7 +49,7 @@
 
 /* Who does many jobs in one transaction leaves the next step to a later one. */
 #define PAUSE_US USECS_PER_SEC
-/* So often a step finds a table locked before the run leaves it. */
+/* So often in a row a step finds a table locked before the run leaves it. */
 #define MAX_WAITS 60
 #define LOCKED_REASON "somebody has locked it for too long"
 #define TARGETS_AT_ONCE 100
@@ -93,7 +93,7 @@ typedef struct Cursor
 	char *relation;    /* NULL: at the first */
 	WorkPosition position;
 	pg_uuid_t *log; /* of the table; NULL: nothing is noted */
-	int waits;      /* how often the table was found locked */
+	int waits;      /* how often in a row the table was found locked */
 } Cursor;
 
 /* A run: what it is for, and what is told of it. */
@@ -251,9 +251,8 @@ lock_table(Run *run, Oid relid)
 
 /* One table.  False: the time is up, and the cursor is in it. */
 static bool
-enforce_at(Run *run, const Policy *policy, const Target *target, Oid relid)
+enforce_at(Run *run, const Policy *policy, const Target *target, Oid relid, char *relation)
 {
-	char *relation = relation_sql_name(relid);
 	WorkResult left = {0};
 	bool has_more = true;
 	Work work;
@@ -285,9 +284,8 @@ enforce_at(Run *run, const Policy *policy, const Target *target, Oid relid)
 }
 
 static bool
-enforce_partitions(Run *run, const Policy *policy, const Target *target)
+enforce_partitions(Run *run, const Policy *policy, const Target *target, char *relation)
 {
-	char *relation = relation_sql_name(target->relid);
 	WorkResult result = {0};
 
 	run->at.relation = relation;
@@ -319,6 +317,7 @@ typedef struct Visit
 	const Policy *policy;
 	const Target *target;
 	Oid relid;
+	char *relation; /* NULL where it is gone */
 	bool is_done;
 } Visit;
 
@@ -326,10 +325,13 @@ static void
 visit(void *argument)
 {
 	Visit *visit = argument;
+	bool is_table = OidIsValid(visit->relid);
 
-	visit->is_done = OidIsValid(visit->relid)
-						 ? enforce_at(visit->run, visit->policy, visit->target, visit->relid)
-						 : enforce_partitions(visit->run, visit->policy, visit->target);
+	visit->relation = relation_sql_name(is_table ? visit->relid : visit->target->relid);
+	visit->is_done =
+		is_table ? enforce_at(visit->run, visit->policy, visit->target, visit->relid,
+							  visit->relation)
+				 : enforce_partitions(visit->run, visit->policy, visit->target, visit->relation);
 }
 
 static bool
@@ -345,24 +347,32 @@ enforce_or_leave(Run *run, const Policy *policy, const Target *target, Oid relid
 {
 	Visit here = {.run = run, .policy = policy, .target = target, .relid = relid};
 	WorkResult left = {0};
-	char *relation = relation_sql_name(OidIsValid(relid) ? relid : target->relid);
 	Cursor before = run->at;
 	ErrorData *error = attempt("retention", visit, &here);
 
 	if (error == NULL && !run->is_waiting)
+	{
+		run->at.waits = 0;
 		return here.is_done;
+	}
 	if (error != NULL)
 		run->at = before;
-	run->at.relation = relation;
+	/* Dropped meanwhile. */
+	if (here.relation == NULL || get_rel_relkind(OidIsValid(relid) ? relid : target->relid) == '\0')
+	{
+		run->is_waiting = false;
+		return true;
+	}
+	run->at.relation = here.relation;
 	run->is_waiting = run->is_step && (error == NULL || is_busy(error));
 	if (run->is_waiting && run->at.waits++ < MAX_WAITS)
 		return false;
 	left.reason = run->is_waiting ? LOCKED_REASON : error->message;
 	run->is_waiting = false;
 	if (run->is_dry)
-		put_result(run, policy, target, relation, &left);
+		put_result(run, policy, target, here.relation, &left);
 	else
-		finish(run, policy, target, relation, &left);
+		finish(run, policy, target, here.relation, &left);
 	return true;
 }
 
@@ -388,10 +398,14 @@ enforce_target(Run *run, const Policy *policy, const Target *target)
 
 	if (policy->action == RETENTION_DROP_PARTITION)
 		return enforce_or_leave(run, policy, target, InvalidOid);
+	/* Targets are read without locks. */
+	if (get_rel_relkind(target->relid) == '\0')
+		return true;
 	parts = find_all_inheritors(target->relid, NoLock, NULL);
 	foreach (cell, parts)
 	{
 		Oid relid = lfirst_oid(cell);
+		ListCell *next;
 
 		if (get_rel_relkind(relid) != RELKIND_RELATION)
 			continue;
@@ -401,9 +415,12 @@ enforce_target(Run *run, const Policy *policy, const Target *target)
 		if (!enforce_or_leave(run, policy, target, relid))
 			return false;
 		move_on(run, false, false);
-		if (is_time_up(run) && lnext(parts, cell) != NULL)
+		next = lnext(parts, cell);
+		/* The cursor is only at a table where the next step finds it. */
+		if (is_time_up(run) && next != NULL &&
+			get_rel_relkind(lfirst_oid(next)) == RELKIND_RELATION)
 		{
-			run->at.relation = relation_sql_name(lfirst_oid(lnext(parts, cell)));
+			run->at.relation = relation_sql_name(lfirst_oid(next));
 			return false;
 		}
 	}

@@ -53,18 +53,56 @@ sql "SELECT count(retention_policy_set('portal.entity', 'at', '30 days 12 hours'
 
 # a table that somebody keeps locked
 mkfifo "$PGHOST/locker"
-psql -XAtq -d app < "$PGHOST/locker" > "$PGHOST/locked" 2>&1 &
-exec 3> "$PGHOST/locker"
-echo "BEGIN; LOCK TABLE $(schema b).entity; SELECT 'locked';" >&3
-for ((i = 0; i < 300; i++)); do [ -s "$PGHOST/locked" ] && break; sleep 0.1; done
+lock() { # lock TENANT: its table, until unlock
+	rm -f "$PGHOST/locked"
+	psql -XAtq -d app < "$PGHOST/locker" > "$PGHOST/locked" 2>&1 &
+	exec 3> "$PGHOST/locker"
+	echo "BEGIN; LOCK TABLE $(schema "$1").entity; SELECT 'locked';" >&3
+	local i
+	for ((i = 0; i < 300; i++)); do [ -s "$PGHOST/locked" ] && break; sleep 0.1; done
+}
+unlock() {
+	echo "ROLLBACK;" >&3
+	exec 3>&-
+	wait
+}
+lock b
 run
 ok $? "a run does not wait for ever for a table"
 is "$(told tenancy.retention_log)" "b|0|somebody has locked it for too long
 c|1|" "and goes on behind it"
-echo "ROLLBACK;" >&3
-exec 3>&-
-wait
+unlock
 sql "DELETE FROM tenancy.retention_log" >/dev/null
 run
 is "$(told tenancy.retention_log)" "b|70|" "the next run finds it"
+
+# one that is locked now and then, and worked at in between
+steps() { sql "SELECT $1 FROM tenancy.job_pending WHERE kind = 'retention.step'"; }
+step() { sql "UPDATE tenancy.job_pending SET run_at = now() WHERE kind = 'retention.step'; SELECT count(*) FROM job_run_due()" >/dev/null; }
+sql "DELETE FROM tenancy.retention_log; INSERT INTO $(schema c).entity SELECT g, now() - interval '200 days', 1 FROM generate_series(1001, 100000) g; UPDATE tenancy.schedule SET next_run_at = now() WHERE name = 'retention.start'" >/dev/null
+lock c
+for ((i = 0; i < 30; i++)); do
+	step
+	[ "$(steps "(arguments->>'waits')::integer > 1")" != t ] || break
+done
+is "$(steps "tenant_id IS NULL AND (arguments->>'waits')::integer > 1")" t "a step notes that it has waited"
+unlock
+step
+is "$(steps "arguments->>'waits', arguments->>'relation'")" "0|$(schema c).entity" "and forgets it when it has worked"
+run
+is "$(told tenancy.retention_log)" "c|99000|" "to the end"
+
+# a table that goes while the run waits for one before it
+sql "DELETE FROM tenancy.retention_log; INSERT INTO $(schema a).entity VALUES (200, now() - interval '200 days', 1); INSERT INTO $(schema c).entity VALUES (200, now() - interval '200 days', 1)" >/dev/null
+lock a
+sql "SELECT tenant_id::regtenant, rows, reason FROM retention_enforce()" > "$PGHOST/enforced" &
+enforcing=$!
+wait_for 30 "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '$(schema a).entity'::regclass" 1
+ok $? "a run waits for a table"
+as_b "DROP TABLE entity"
+is "$(sql "SELECT to_regclass('$(schema b).entity') IS NULL")" t "another is dropped"
+unlock
+wait $enforcing
+is "$(sort "$PGHOST/enforced")" "a|1|
+c|1|" "and passed by"
 done_testing
