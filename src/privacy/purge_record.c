@@ -26,6 +26,28 @@
 #define BATCH_ROWS 10000
 
 /*
+ * What a tenant has used and may use: written from shared memory, or by somebody who began before
+ * the purge, so possibly once more.  Nothing that is done for a purged tenant on purpose: what is
+ * to be delivered, done, paid back.
+ */
+static const char *const swept[] = {"latency_hour",
+									"quota",
+									"quota_event",
+									"rate_limit",
+									"rate_limit_state",
+									"resource_sample",
+									"scaling_decision",
+									"storage_measurement",
+									"tenant_relation_storage",
+									"usage_event",
+									"usage_event_key",
+									"usage_event_pruned",
+									"usage_hour",
+									"usage_late",
+									"usage_minute",
+									"usage_rollup"};
+
+/*
  * Counters in shared memory are written for so long after the last statement, at most.  What else
  * began before the purge and writes after it is sooner done.
  */
@@ -231,19 +253,14 @@ find_kept(const char *table)
 	return -1;
 }
 
-static char *
-condition_of(const char *column, int keep)
-{
-	return psprintf("x.%s = ANY ($1)%s", column,
-					keep < 0 ? "" : psprintf(" AND NOT (%s)", kept[keep].keep));
-}
-
 static bool
 purge_table(const Purge *purge, Oid relid, const char *table, const char *column)
 {
 	int keep = find_kept(table);
+	char *condition = psprintf("x.%s = ANY ($1)%s", column,
+							   keep < 0 ? "" : psprintf(" AND NOT (%s)", kept[keep].keep));
 	int64 count;
-	bool is_done = purge_rows(purge, relid, extension_owner(), condition_of(column, keep), &count);
+	bool is_done = purge_rows(purge, relid, extension_owner(), condition, &count);
 
 	if (count > 0)
 		certificate_note(purge, "record", psprintf("tenancy.%s", table), count, -1);
@@ -284,20 +301,17 @@ purge_sweep(void)
 {
 	GateRows *purged = gate_run(&purged_lately, EXPECT_ANY, gate_timestamptz(clock_now()));
 	NullableDatum tenants;
-	GateRows *tables;
 	int64 total = 0;
 
 	if (row_is_null(purged, 0, 0))
 		return 0;
 	tenants = (NullableDatum){.value = row_datum(purged, 0, 0)};
-	tables = gate_run(&purge_tables, EXPECT_ANY);
-	for (int64 i = 0; i < tables->count; i++)
+	for (int i = 0; i < lengthof(swept); i++)
 	{
-		int keep = find_kept(row_text(tables, i, 1));
 		int64 count;
 
-		(void) delete_rows(NULL, tenants, DatumGetObjectId(row_datum(tables, i, 0)),
-						   extension_owner(), condition_of(row_text(tables, i, 2), keep), &count);
+		(void) delete_rows(NULL, tenants, extension_relation(swept[i]), extension_owner(),
+						   "x.tenant_id = ANY ($1)", &count);
 		total += count;
 	}
 	return total;

@@ -130,7 +130,8 @@ worker_start_transaction(const char *activity)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (!extension_hold())
-		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_UNHELD, PGC_SUSET, PGC_S_OVERRIDE,
+		/* Not PGC_S_OVERRIDE: that would stay when the transaction has ended. */
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_UNHELD, PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, activity);

@@ -222,7 +222,7 @@ like "$(sql "SELECT tenant_restore('new', '$id')")" 55000 "what has failed is no
 like "$(sql "SELECT backup_verify('$id')")" 55000 "nor verified"
 
 # policies
-for bad in "'178000000 years'" "'1 day', '101 years'" "'30 seconds'" "'1 hour', '0'" "'1 hour', keep => 0" NULL; do
+for bad in "'178000000 years'" "'1 day', '102 years'" "'30 seconds'" "'1 hour', '0'" "'1 hour', keep => 0" NULL; do
 	like "$(sql "SELECT backup_policy_set('acme', $bad)")" '2200[34]|22023' "no policy: $bad"
 done
 sql "SELECT schedule_set('backup.maintain', every => '1 second')" > /dev/null

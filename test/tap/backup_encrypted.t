@@ -72,6 +72,7 @@ backup
 is "$state" failed "nothing is written where there is nobody to encrypt for"
 like "$(sql "SELECT error FROM tenancy.backup WHERE id = '$id'")" 'age: .*recipient' "as its error says"
 is "$(kept "$id" | sed 's/\.tar\.age\.part //')" "" "least of all in clear"
+is "$(find "$files/backups" -name '*.d' -o -name '*.drill' -o -name '*.work' | wc -l)" 0 "nor does what failed leave anything in clear"
 commands "$recipients$identity"
 sql "SELECT id FROM backup_remove('$encrypted')" > /dev/null
 wait_for 20 "SELECT state FROM tenancy.backup WHERE id = '$encrypted'" expired

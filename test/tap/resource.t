@@ -63,7 +63,8 @@ awk -v u="$used" -v seconds=$((SECONDS - started + 1)) 'BEGIN { exit !(u > 1.9 -
 ok $? "six sessions at once overdraw the budget by a minute, together ($used)"
 is "$(sql "SELECT refusals BETWEEN 1 AND 6 AND hard = 2 FROM tenancy.refusal_read('$many_id') WHERE what LIKE 'cancelled%'")" t "their cancelling is told"
 sql "SELECT slug FROM tenant_create('warned')" >/dev/null
-sql "SELECT id FROM resource_allocate('warned', '{\"limits\": {\"cpu_seconds_per_minute\": 0.5}}')" >/dev/null
+# what runs is charged each tenth of a second: a twentieth of this budget
+sql "SELECT id FROM resource_allocate('warned', '{\"limits\": {\"cpu_seconds_per_minute\": 2}}')" >/dev/null
 like "$(PGOPTIONS= as_tenant warned "DO \$\$ BEGIN WHILE tenancy.cpu_budget_used(current_tenant_id()) < 0.85 LOOP NULL; END LOOP; END \$\$;
 SELECT 1;")" 'WARNING: .*the CPU budget of tenant "warned" is nearly used up.*1$' "who has used four fifths of it is warned, and goes on"
 sql "SELECT slug FROM tenant_create('parallel')" >/dev/null

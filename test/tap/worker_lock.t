@@ -3,7 +3,7 @@
 # each other at the extension alone, where neither holds what the other wants.
 . "$(dirname "$0")/lib.sh"
 cluster_start --set tenancy.metering_flush_interval=200ms --set tenancy.runner_idle_timeout=1s \
-	--set deadlock_timeout=200ms
+	--set deadlock_timeout=200ms --set tenancy.max_job_workers=1
 
 exec {hold}> >(exec psql -XAtq -d app >/dev/null 2>&1)
 hold() { echo "$1" >&"$hold"; } # hold SQL: in a session that stays
@@ -97,6 +97,26 @@ ok $? "while it goes on"
 hold "ROLLBACK;"
 wait_for 30 "SELECT sum(calls) > 0 FROM tenancy.usage_hour h JOIN tenancy.tenant t ON t.id = h.tenant_id WHERE slug = 'acme'" t
 ok $? "taken back, it has done no harm"
+
+# a worker that could not hold the extension, and can afterwards: the first job waits for that
+sql "CREATE TABLE public.seen (at serial, lock_timeout text, pid integer);
+	CREATE FUNCTION public.see(jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN
+		INSERT INTO public.seen (lock_timeout, pid) VALUES (current_setting('lock_timeout'), pg_backend_pid());
+		WHILE EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND locktype = 'object' AND classid = 'pg_extension'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP;
+		RETURN NULL; END \$\$;
+	CREATE FUNCTION public.other() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+	CREATE ROLE seer; ALTER TABLE public.seen OWNER TO seer; ALTER FUNCTION public.see(jsonb) OWNER TO seer;
+	SELECT name FROM job_kind_define('see', procedure => 'public.see(jsonb)')" >/dev/null
+hold "BEGIN; ALTER FUNCTION public.other() DEPENDS ON EXTENSION pg_tenancy;"
+await 60 holds_extension
+ok $? "somebody has locked the extension"
+sql "SELECT (job_enqueue('see', depends_on => ARRAY[first.id])).state FROM (SELECT id FROM job_enqueue('see')) first" >/dev/null
+at_work="SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_tenancy%' AND wait_event = 'PgSleep'"
+wait_for 60 "$at_work" 1
+ok $? "a job is done meanwhile"
+hold "ROLLBACK;"
+wait_for 60 "SELECT string_agg(lock_timeout, ' ' ORDER BY at), count(DISTINCT pid) FROM public.seen" "500ms 0|1"
+ok $? "which waits for no lock long, and the next of the same worker as long as it must"
 use
 hold "BEGIN; DROP EXTENSION pg_tenancy CASCADE; COMMIT;"
 await 60 eval '[ "$(sql "SELECT count(*) FROM pg_extension WHERE extname = '"'pg_tenancy'"'")" = 0 ]'
