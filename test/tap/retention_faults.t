@@ -53,11 +53,11 @@ sql "SELECT count(retention_policy_set('portal.entity', 'at', '30 days 12 hours'
 
 # a table that somebody keeps locked
 mkfifo "$PGHOST/locker"
-lock() { # lock TENANT: its table, until unlock
+lock() { # lock TENANT [TABLE]: until unlock
 	rm -f "$PGHOST/locked"
 	psql -XAtq -d app < "$PGHOST/locker" > "$PGHOST/locked" 2>&1 &
 	exec 3> "$PGHOST/locker"
-	echo "BEGIN; LOCK TABLE $(schema "$1").entity; SELECT 'locked';" >&3
+	echo "BEGIN; LOCK TABLE $(schema "$1").${2:-entity}; SELECT 'locked';" >&3
 	local i
 	for ((i = 0; i < 300; i++)); do [ -s "$PGHOST/locked" ] && break; sleep 0.1; done
 }
@@ -105,4 +105,20 @@ unlock
 wait $enforcing
 is "$(sort "$PGHOST/enforced")" "a|1|
 c|1|" "and passed by"
+
+# the same where partitions are dropped
+sql "CREATE SCHEMA parts; CREATE TABLE parts.log (at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE parts.log_old PARTITION OF parts.log FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
+	SELECT count(template_create('parts', 'parts')); SELECT count(tenant_create(s, template => 'parts', owns_ddl => s = 'e')) FROM unnest(ARRAY['d', 'e', 'f']) s;
+	SELECT count(retention_policy_set('parts.log', 'at', '30 days', 'drop_partition', 'contract'))" >/dev/null
+lock d log_old
+sql "SELECT tenant_id::regtenant, partitions, reason FROM retention_enforce()" > "$PGHOST/enforced" &
+enforcing=$!
+wait_for 30 "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '$(schema d).log_old'::regclass" 1
+ok $? "a run waits for a partition"
+sql "BEGIN; SELECT tenant_context_set('e'); DROP TABLE log; COMMIT" >/dev/null
+is "$(sql "SELECT to_regclass('$(schema e).log') IS NULL")" t "another table is dropped"
+unlock
+wait $enforcing
+is "$(sort "$PGHOST/enforced")" "d|1|
+f|1|" "and passed by"
 done_testing
