@@ -352,13 +352,17 @@ json_member_names(const Jsonb *object, int *count)
 	return names;
 }
 
+bool
+json_is_array(const Jsonb *value)
+{
+	/* A scalar is kept as an array of one. */
+	return value != NULL && JB_ROOT_IS_ARRAY(value) && !JB_ROOT_IS_SCALAR(value);
+}
+
 int
 json_element_count(const Jsonb *array)
 {
-	/* A scalar is kept as an array of one. */
-	return array != NULL && JB_ROOT_IS_ARRAY(array) && !JB_ROOT_IS_SCALAR(array)
-			   ? JB_ROOT_COUNT(array)
-			   : 0;
+	return json_is_array(array) ? JB_ROOT_COUNT(array) : 0;
 }
 
 Jsonb *

@@ -66,7 +66,10 @@ extern bool json_has(const Jsonb *object, const char *name);
 /* The names of the members; none for NULL. */
 extern char **json_member_names(const Jsonb *object, int *count);
 
-/* Elements of an array (or none, for NULL). */
+/* Is there a value, and is it an array? */
+extern bool json_is_array(const Jsonb *value);
+
+/* Elements of an array; none of anything else. */
 extern int json_element_count(const Jsonb *array);
 extern Jsonb *json_element(const Jsonb *array, int index);
 extern char *json_element_text(const Jsonb *array, int index);      /* NULL where it is no text */

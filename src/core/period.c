@@ -64,15 +64,13 @@ is_name_of_zone(const char *name)
 void
 require_time_zone(const char *name)
 {
-	if (is_name_of_zone(name) && pg_tzset(name) != NULL)
-		return;
-	if (pg_tzset(name) != NULL)
+	if (pg_tzset(name) == NULL)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("time zone \"%s\" not recognized", name));
+	if (!is_name_of_zone(name))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("time zone \"%s\" is not the name of a zone", name),
 				errhint("A fixed offset is wrong for half of the year: say \"Europe/Berlin\"."));
-	else
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("time zone \"%s\" not recognized", name));
 }
 
 TimestampTz

@@ -73,6 +73,26 @@ ensure_exact(const QuotaKey *key, TimestampTz period_start, TimestampTz period_e
 	}
 }
 
+/* For as long as the caller needs it: what is read may empty the cache. */
+static Quota
+keep(const Quota *quota)
+{
+	Quota copy = *quota;
+
+	copy.metric = pstrdup(quota->metric);
+	copy.source = pstrdup(quota->source);
+	return copy;
+}
+
+static pg_noreturn void
+refuse_level(const Quota *quota, const QuotaKey *key, int64 amount, TimestampTz now)
+{
+	Quota copy = keep(quota);
+	int64 used = quota_read_committed(&key->tenant, key->metric, true, now, now);
+
+	quota_refuse(&key->tenant, &copy, used, amount - used);
+}
+
 /* An event under a quota that refuses. */
 static void
 admit(const Quota *quota, const QuotaKey *key, int64 amount, TimestampTz occurred_at)
@@ -82,23 +102,17 @@ admit(const Quota *quota, const QuotaKey *key, int64 amount, TimestampTz occurre
 	Quota copy;
 	int64 used;
 
-	if (quota->is_level && amount <= quota->hard)
+	if (quota->is_level)
 	{
+		if (amount > quota->hard)
+			refuse_level(quota, key, amount, now);
 		quota_forget_at_commit(key);
 		return;
 	}
 	/* What was reported late belongs to a month that is over. */
-	if (!quota->is_level && quota_month(occurred_at, 0) != period_start)
+	if (quota_month(occurred_at, 0) != period_start)
 		return;
-	/* What is read below may empty the cache. */
-	copy = *quota;
-	copy.metric = pstrdup(quota->metric);
-	copy.source = pstrdup(quota->source);
-	if (copy.is_level)
-	{
-		used = quota_read_committed(&key->tenant, key->metric, true, now, now);
-		quota_refuse(&key->tenant, &copy, used, amount - used);
-	}
+	copy = keep(quota);
 	ensure_exact(key, period_start, quota_month(now, 1));
 	if (amount < 0)
 		quota_give_back(key, -amount);

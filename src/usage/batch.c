@@ -128,7 +128,7 @@ TENANCY_FUNCTION(usage_record_batch)
 
 	require_argument(fcinfo, 0, "events");
 	document = PG_GETARG_JSONB_P(0);
-	if (!JB_ROOT_IS_ARRAY(document) || JB_ROOT_IS_SCALAR(document))
+	if (!json_is_array(document))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"events\" must be a JSON array"));
 	count = json_element_count(document);

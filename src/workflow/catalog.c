@@ -94,7 +94,7 @@ add_entity(CatalogRows *rows, Jsonb *entity, const char *fault)
 CatalogRows *
 catalog_read_array(const Jsonb *array)
 {
-	int count = array != NULL && JB_ROOT_IS_ARRAY(array) ? json_element_count(array) : 0;
+	int count = json_element_count(array);
 	CatalogRows *rows = new_rows(count);
 
 	for (int i = 0; i < count; i++)

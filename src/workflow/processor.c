@@ -156,7 +156,7 @@ select_plugins(const StepTask *task)
 	int count = json_element_count(plugins);
 	int limit = plan_limit(task->tenant, "max_plugins");
 
-	if (plugins == NULL || !JB_ROOT_IS_ARRAY(plugins) || JB_ROOT_IS_SCALAR(plugins))
+	if (!json_is_array(plugins))
 		refuse("\"plugins\" must be a list of names");
 	for (int i = 0; i < count; i++)
 	{
